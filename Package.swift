@@ -1,0 +1,116 @@
+// swift-tools-version: 6.2
+// SPDX-License-Identifier: Apache-2.0
+//
+// The house: one target per room, imports point down only (tools/check-imports holds this).
+// Kernel targets carry the instruction set they are compiled for; everything else is baseline x86-64.
+
+import PackageDescription
+
+/// Flags of one instruction set, handed to clang so that imported vector verbs and Swift SIMD agree.
+let avx2 = ["avx2", "fma", "f16c", "bmi2"]
+let avx512 = avx2 + ["avx512f", "avx512bw", "avx512dq", "avx512vl"]
+
+func isa(_ features: [String]) -> [SwiftSetting] {
+  [.unsafeFlags(features.flatMap { ["-Xcc", "-m" + $0] })]
+}
+
+/// libomp lives where Debian's libomp-dev puts it.
+let ompLibrary = "/usr/lib/llvm-14/lib"
+
+let kernels = "Sources/PAFTKernels"
+
+let package = Package(
+  name: "paft",
+  products: [
+    .library(name: "PAFT", targets: ["PAFT"]),
+    .executable(name: "paft", targets: ["PAFTCommand"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.0.0"),
+  ],
+  targets: [
+    // MARK: what Swift cannot say
+    .target(name: "CVector", path: "CSupport/CVector"),
+    .target(
+      name: "CMachine", path: "CSupport/CMachine",
+      cSettings: [.unsafeFlags(["-fopenmp"])],
+      linkerSettings: [
+        .unsafeFlags(["-L" + ompLibrary, "-Xlinker", "-rpath", "-Xlinker", ompLibrary]),
+        .linkedLibrary("omp"), .linkedLibrary("numa"),
+      ]),
+    .systemLibrary(
+      name: "CPCRE2", path: "CSupport/CPCRE2", pkgConfig: "libpcre2-8",
+      providers: [.apt(["libpcre2-dev"])]),
+
+    // MARK: the ground floor
+    .target(name: "PAFTBase"),
+    .target(name: "PAFTMachine", dependencies: ["PAFTBase", "CMachine"]),
+    .target(name: "PAFTFormats", dependencies: ["PAFTBase", .product(name: "Yams", package: "Yams")]),
+
+    // MARK: kernels, one module per instruction set
+    .target(name: "PAFTKernelInterface", dependencies: ["PAFTBase"], path: kernels + "/Interface"),
+    .target(
+      name: "PAFTKernelReference", dependencies: ["PAFTKernelInterface"],
+      path: kernels + "/Reference"),
+    .target(
+      name: "PAFTKernelBodies", dependencies: ["PAFTKernelInterface", "CVector"],
+      path: kernels + "/Bodies"),
+    .target(
+      name: "PAFTKernelAVX2", dependencies: ["PAFTKernelBodies", "CVector"],
+      path: kernels + "/AVX2", swiftSettings: isa(avx2)),
+    .target(
+      name: "PAFTKernelAVX512", dependencies: ["PAFTKernelBodies", "CVector"],
+      path: kernels + "/AVX512", swiftSettings: isa(avx512)),
+    .target(
+      name: "PAFTKernelAVX512BF16", dependencies: ["PAFTKernelBodies", "CVector"],
+      path: kernels + "/AVX512BF16", swiftSettings: isa(avx512 + ["avx512bf16", "avx512vnni"])),
+    .target(
+      name: "PAFTKernels",
+      dependencies: [
+        "PAFTKernelInterface", "PAFTKernelReference", "PAFTKernelAVX2", "PAFTKernelAVX512",
+        "PAFTKernelAVX512BF16", "CVector",
+      ],
+      path: kernels + "/Dispatch"),
+
+    // MARK: upstairs
+    .target(name: "PAFTText", dependencies: ["PAFTBase", "PAFTFormats", "CPCRE2"]),
+    .target(name: "PAFTOps", dependencies: ["PAFTBase", "PAFTMachine", "PAFTKernels"]),
+    .target(name: "PAFTModels", dependencies: ["PAFTBase", "PAFTFormats", "PAFTOps"]),
+    .target(
+      name: "PAFTTraining",
+      dependencies: ["PAFTBase", "PAFTFormats", "PAFTMachine", "PAFTText", "PAFTOps", "PAFTModels"]),
+    .target(name: "PAFTMerging", dependencies: ["PAFTBase", "PAFTFormats"]),
+    .target(name: "PAFTExample", dependencies: ["PAFTBase"]),
+    .target(
+      name: "PAFT",
+      dependencies: [
+        "PAFTBase", "PAFTFormats", "PAFTMachine", "PAFTText", "PAFTOps", "PAFTModels",
+        "PAFTTraining", "PAFTMerging", "PAFTExample",
+      ]),
+    .executableTarget(
+      name: "PAFTCommand",
+      dependencies: ["PAFT", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+
+    // MARK: tests
+    .target(name: "PAFTTestSupport", dependencies: ["PAFTBase", "PAFTFormats"], path: "Tests/Support"),
+    .testTarget(name: "PAFTBaseTests", dependencies: ["PAFTBase"]),
+    .testTarget(name: "PAFTMachineTests", dependencies: ["PAFTMachine", "PAFTTestSupport"]),
+    .testTarget(name: "PAFTFormatsTests", dependencies: ["PAFTFormats", "PAFTTestSupport"]),
+    .testTarget(name: "PAFTKernelsTests", dependencies: ["PAFTKernels", "PAFTTestSupport"]),
+    .testTarget(name: "PAFTTextTests", dependencies: ["PAFTText", "PAFTTestSupport"]),
+    .testTarget(name: "PAFTOpsTests", dependencies: ["PAFTOps", "PAFTTestSupport"]),
+    .testTarget(name: "PAFTModelsTests", dependencies: ["PAFTModels", "PAFTTestSupport"]),
+    .testTarget(name: "PAFTTrainingTests", dependencies: ["PAFTTraining", "PAFTTestSupport"]),
+    .testTarget(name: "PAFTMergingTests", dependencies: ["PAFTMerging", "PAFTTestSupport"]),
+    .testTarget(name: "PAFTExampleTests", dependencies: ["PAFTExample", "PAFTTestSupport"]),
+    .testTarget(name: "PAFTTests", dependencies: ["PAFT", "PAFTTestSupport"]),
+  ]
+)
+
+for target in package.targets where target.type != .system && target.type != .plugin {
+  var settings = target.swiftSettings ?? []
+  settings.append(.enableUpcomingFeature("ExistentialAny"))
+  settings.append(.enableUpcomingFeature("MemberImportVisibility"))
+  target.swiftSettings = settings
+}
