@@ -51,24 +51,24 @@ let package = Package(
     // MARK: kernels, one module per instruction set
     .target(name: "PAFTKernelInterface", dependencies: ["PAFTBase"], path: kernels + "/Interface"),
     .target(
-      name: "PAFTKernelReference", dependencies: ["PAFTKernelInterface"],
+      name: "PAFTKernelReference", dependencies: ["PAFTKernelInterface", "PAFTBase"],
       path: kernels + "/Reference"),
     .target(
       name: "PAFTKernelBodies", dependencies: ["PAFTKernelInterface", "CVector"],
       path: kernels + "/Bodies"),
     .target(
-      name: "PAFTKernelAVX2", dependencies: ["PAFTKernelBodies", "CVector"],
+      name: "PAFTKernelAVX2", dependencies: ["PAFTKernelInterface", "PAFTKernelBodies", "CVector"],
       path: kernels + "/AVX2", swiftSettings: isa(avx2)),
     .target(
-      name: "PAFTKernelAVX512", dependencies: ["PAFTKernelBodies", "CVector"],
+      name: "PAFTKernelAVX512", dependencies: ["PAFTKernelInterface", "PAFTKernelBodies", "CVector"],
       path: kernels + "/AVX512", swiftSettings: isa(avx512)),
     .target(
-      name: "PAFTKernelAVX512BF16", dependencies: ["PAFTKernelBodies", "CVector"],
+      name: "PAFTKernelAVX512BF16", dependencies: ["PAFTKernelInterface", "PAFTKernelBodies", "CVector"],
       path: kernels + "/AVX512BF16", swiftSettings: isa(avx512 + ["avx512bf16", "avx512vnni"])),
     .target(
       name: "PAFTKernels",
       dependencies: [
-        "PAFTKernelInterface", "PAFTKernelReference", "PAFTKernelAVX2", "PAFTKernelAVX512",
+        "PAFTBase", "PAFTKernelInterface", "PAFTKernelReference", "PAFTKernelAVX2", "PAFTKernelAVX512",
         "PAFTKernelAVX512BF16", "CVector",
       ],
       path: kernels + "/Dispatch"),

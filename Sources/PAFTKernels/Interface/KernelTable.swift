@@ -137,6 +137,75 @@ package struct KernelTable: Sendable {
   /// Proximal step on the delta: p <- base + soft(p - base, threshold), exactly base inside.
   package var softThreshold_f32:
     @convention(c) (_ p: Out, _ base: In, _ threshold: Float, _ n: Int) -> Void
+
+  /// Every kernel at once: only the reference table is built this way, so no table can lack one.
+  package init(
+    name: String,
+    tile: Tile,
+    gemmTile_f32: @escaping @convention(c) (In, In, Out, Int, Int, Int, Int, Float, Int) -> Void,
+    gemmTile_bf16: @escaping @convention(c) (In16, In16, Out, Int, Int, Int, Int, Float, Int) -> Void,
+    packA_f32: @escaping @convention(c) (Out, In, Int, Int, Int) -> Void,
+    packA_bf16: @escaping @convention(c) (Out16, In, Int, Int, Int) -> Void,
+    packAT_f32: @escaping @convention(c) (Out, In, Int, Int, Int) -> Void,
+    packAT_bf16: @escaping @convention(c) (Out16, In, Int, Int, Int) -> Void,
+    packB_f32: @escaping @convention(c) (Out, In, Int, Int, Int) -> Void,
+    packB_bf16: @escaping @convention(c) (Out16, In, Int, Int, Int) -> Void,
+    packBT_f32: @escaping @convention(c) (Out, In, Int, Int, Int) -> Void,
+    packBT_bf16: @escaping @convention(c) (Out16, In, Int, Int, Int) -> Void,
+    rmsNorm_f32: @escaping @convention(c) (Out, In, In, Out, Int, Int, Int, Float) -> Void,
+    rmsNormBackward_f32: @escaping @convention(c) (Out, Out?, In, In, In, In, Int, Int, Int, Int) -> Void,
+    rope_f32: @escaping @convention(c) (Out, In, In, Int, Int, Float) -> Void,
+    swiglu_f32: @escaping @convention(c) (Out, In, In, Int) -> Void,
+    swigluBackward_f32: @escaping @convention(c) (Out, Out, In, In, In, Int) -> Void,
+    softmaxOnline_f32: @escaping @convention(c) (Out, Int, Float, Out) -> Float,
+    softmaxBackward_f32: @escaping @convention(c) (Out, Out, Int, Float, Float, Float) -> Void,
+    logSumExp_f32: @escaping @convention(c) (In, Int, Out) -> Void,
+    softmaxGradient_f32: @escaping @convention(c) (Out, Int, Float, Float) -> Void,
+    argmax_f32: @escaping @convention(c) (In, Int) -> Int,
+    axpy_f32: @escaping @convention(c) (Out, In, Float, Int) -> Void,
+    scale_f32: @escaping @convention(c) (Out, Float, Int) -> Void,
+    dot_f32: @escaping @convention(c) (In, In, Int) -> Double,
+    sumSquares_f32: @escaping @convention(c) (In, Int) -> Double,
+    sumAbsolute_f32: @escaping @convention(c) (In, Int) -> Double,
+    sign_f32: @escaping @convention(c) (Out, Int) -> Void,
+    toBF16: @escaping @convention(c) (Out16, In, Int) -> Void,
+    fromBF16: @escaping @convention(c) (Out, In16, Int) -> Void,
+    adamW_f32: @escaping @convention(c) (Out, Out, Out, In, Int, In) -> Void,
+    softThreshold_f32: @escaping @convention(c) (Out, In, Float, Int) -> Void
+  ) {
+    self.name = name
+    self.tile = tile
+    self.gemmTile_f32 = gemmTile_f32
+    self.gemmTile_bf16 = gemmTile_bf16
+    self.packA_f32 = packA_f32
+    self.packA_bf16 = packA_bf16
+    self.packAT_f32 = packAT_f32
+    self.packAT_bf16 = packAT_bf16
+    self.packB_f32 = packB_f32
+    self.packB_bf16 = packB_bf16
+    self.packBT_f32 = packBT_f32
+    self.packBT_bf16 = packBT_bf16
+    self.rmsNorm_f32 = rmsNorm_f32
+    self.rmsNormBackward_f32 = rmsNormBackward_f32
+    self.rope_f32 = rope_f32
+    self.swiglu_f32 = swiglu_f32
+    self.swigluBackward_f32 = swigluBackward_f32
+    self.softmaxOnline_f32 = softmaxOnline_f32
+    self.softmaxBackward_f32 = softmaxBackward_f32
+    self.logSumExp_f32 = logSumExp_f32
+    self.softmaxGradient_f32 = softmaxGradient_f32
+    self.argmax_f32 = argmax_f32
+    self.axpy_f32 = axpy_f32
+    self.scale_f32 = scale_f32
+    self.dot_f32 = dot_f32
+    self.sumSquares_f32 = sumSquares_f32
+    self.sumAbsolute_f32 = sumAbsolute_f32
+    self.sign_f32 = sign_f32
+    self.toBF16 = toBF16
+    self.fromBF16 = fromBF16
+    self.adamW_f32 = adamW_f32
+    self.softThreshold_f32 = softThreshold_f32
+  }
 }
 
 /// Scalars of one AdamW step, in the order the kernel reads them.

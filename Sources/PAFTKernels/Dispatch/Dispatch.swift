@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import CVector
+import PAFTBase
+import PAFTKernelAVX2
+import PAFTKernelAVX512
+import PAFTKernelAVX512BF16
+@_exported import PAFTKernelInterface
+import PAFTKernelReference
+
+/// The choice of a kernel table, made once at start; nothing below asks again what the CPU has.
+extension KernelTable {
+  /// Every table this CPU (and its operating system) can run, from slowest to fastest.
+  package static var available: [KernelTable] {
+    let features = paft_cpu_features()
+    var tables = [reference]
+    if features & UInt32(PAFT_CPU_AVX2) != 0 { tables.append(.avx2(over: reference)) }
+    if features & UInt32(PAFT_CPU_AVX512) != 0 { tables.append(.avx512(over: reference)) }
+    if features & UInt32(PAFT_CPU_AVX512BF16) != 0 { tables.append(.avx512bf16(over: reference)) }
+    return tables
+  }
+
+  /// The fastest table, or the one named `forced`.
+  /// - Throws: `Fault(.configuration)` when `forced` is no table or one this CPU cannot run.
+  package static func select(forced: String?) throws -> KernelTable {
+    let tables = available
+    guard let forced else { return tables.last! }
+    if let table = tables.first(where: { $0.name == forced }) { return table }
+    let known = ["reference", "avx2", "avx512", "avx512bf16"]
+    let here = tables.map(\.name).joined(separator: ", ")
+    if known.contains(forced) {
+      throw Fault(
+        .configuration, "this CPU cannot run the instruction set '\(forced)'",
+        hint: "available here: \(here)")
+    }
+    throw Fault(
+      .configuration,
+      "unknown instruction set '\(forced)', expected one of \(known.joined(separator: ", "))",
+      hint: nearest(to: forced, in: known).map { "did you mean '\($0)'? available here: \(here)" }
+        ?? "available here: \(here)")
+  }
+}

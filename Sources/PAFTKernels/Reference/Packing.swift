@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTBase
+import PAFTKernelInterface
+
+// All eight packers are one loop: `width` slots per step of k, of which `valid` come from the
+// source. `slotStride` and `kStride` say how far apart neighbours lie in the source, so A and B,
+// straight and transposed, differ only in these four numbers.
+
+private func pack_f32(
+  _ dst: KernelTable.Out, _ src: KernelTable.In, width: Int, valid: Int, k: Int, slotStride: Int,
+  kStride: Int
+) {
+  for p in 0..<k {
+    for slot in 0..<width {
+      dst[p &* width &+ slot] = slot < valid ? src[slot &* slotStride &+ p &* kStride] : 0
+    }
+  }
+}
+
+private func pack_bf16(
+  _ dst: KernelTable.Out16, _ src: KernelTable.In, width: Int, valid: Int, k: Int, slotStride: Int,
+  kStride: Int
+) {
+  for pair in 0..<(k &+ 1) / 2 {
+    for slot in 0..<width {
+      for half in 0..<2 {
+        let p = pair &* 2 &+ half
+        let value = slot < valid && p < k ? src[slot &* slotStride &+ p &* kStride] : 0
+        dst[(pair &* width &+ slot) &* 2 &+ half] = BF16(value).bits
+      }
+    }
+  }
+}
+
+func packA_f32(
+  _ dst: KernelTable.Out, _ src: KernelTable.In, _ rows: Int, _ k: Int, _ stride: Int
+) {
+  pack_f32(
+    dst, src, width: referenceTile.rows, valid: rows, k: k, slotStride: stride, kStride: 1)
+}
+
+func packA_bf16(
+  _ dst: KernelTable.Out16, _ src: KernelTable.In, _ rows: Int, _ k: Int, _ stride: Int
+) {
+  pack_bf16(
+    dst, src, width: referenceTile.rows, valid: rows, k: k, slotStride: stride, kStride: 1)
+}
+
+func packAT_f32(
+  _ dst: KernelTable.Out, _ src: KernelTable.In, _ rows: Int, _ k: Int, _ stride: Int
+) {
+  pack_f32(
+    dst, src, width: referenceTile.rows, valid: rows, k: k, slotStride: 1, kStride: stride)
+}
+
+func packAT_bf16(
+  _ dst: KernelTable.Out16, _ src: KernelTable.In, _ rows: Int, _ k: Int, _ stride: Int
+) {
+  pack_bf16(
+    dst, src, width: referenceTile.rows, valid: rows, k: k, slotStride: 1, kStride: stride)
+}
+
+func packB_f32(
+  _ dst: KernelTable.Out, _ src: KernelTable.In, _ columns: Int, _ k: Int, _ stride: Int
+) {
+  pack_f32(
+    dst, src, width: referenceTile.width(columns), valid: columns, k: k, slotStride: 1,
+    kStride: stride)
+}
+
+func packB_bf16(
+  _ dst: KernelTable.Out16, _ src: KernelTable.In, _ columns: Int, _ k: Int, _ stride: Int
+) {
+  pack_bf16(
+    dst, src, width: referenceTile.width(columns), valid: columns, k: k, slotStride: 1,
+    kStride: stride)
+}
+
+func packBT_f32(
+  _ dst: KernelTable.Out, _ src: KernelTable.In, _ columns: Int, _ k: Int, _ stride: Int
+) {
+  pack_f32(
+    dst, src, width: referenceTile.width(columns), valid: columns, k: k, slotStride: stride,
+    kStride: 1)
+}
+
+func packBT_bf16(
+  _ dst: KernelTable.Out16, _ src: KernelTable.In, _ columns: Int, _ k: Int, _ stride: Int
+) {
+  pack_bf16(
+    dst, src, width: referenceTile.width(columns), valid: columns, k: k, slotStride: stride,
+    kStride: 1)
+}

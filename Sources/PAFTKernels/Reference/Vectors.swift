@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTBase
+import PAFTKernelInterface
+
+func axpy_f32(_ y: KernelTable.Out, _ x: KernelTable.In, _ alpha: Float, _ n: Int) {
+  for i in 0..<n { y[i] += alpha * x[i] }
+}
+
+func scale_f32(_ y: KernelTable.Out, _ alpha: Float, _ n: Int) {
+  for i in 0..<n { y[i] *= alpha }
+}
+
+func dot_f32(_ x: KernelTable.In, _ y: KernelTable.In, _ n: Int) -> Double {
+  var sum = 0.0
+  for i in 0..<n { sum += Double(x[i]) * Double(y[i]) }
+  return sum
+}
+
+func sumSquares_f32(_ x: KernelTable.In, _ n: Int) -> Double { dot_f32(x, x, n) }
+
+func sumAbsolute_f32(_ x: KernelTable.In, _ n: Int) -> Double {
+  var sum = 0.0
+  for i in 0..<n { sum += Double(x[i].magnitude) }
+  return sum
+}
+
+/// sign(0) = 0; NaN stays NaN.
+func sign_f32(_ x: KernelTable.Out, _ n: Int) {
+  for i in 0..<n { x[i] = x[i] > 0 ? 1 : x[i] < 0 ? -1 : x[i] == 0 ? 0 : x[i] }
+}
+
+func toBF16(_ dst: KernelTable.Out16, _ src: KernelTable.In, _ n: Int) {
+  for i in 0..<n { dst[i] = BF16(src[i]).bits }
+}
+
+func fromBF16(_ dst: KernelTable.Out, _ src: KernelTable.In16, _ n: Int) {
+  for i in 0..<n { dst[i] = BF16(bits: src[i]).float }
+}
