@@ -39,6 +39,7 @@ let package = Package(
         .unsafeFlags(["-L" + ompLibrary, "-Xlinker", "-rpath", "-Xlinker", ompLibrary]),
         .linkedLibrary("omp"), .linkedLibrary("numa"),
       ]),
+    .target(name: "CAllocationCounter", path: "CSupport/CAllocationCounter"),  // tests only
     .systemLibrary(
       name: "CPCRE2", path: "CSupport/CPCRE2", pkgConfig: "libpcre2-8",
       providers: [.apt(["libpcre2-dev"])]),
@@ -95,13 +96,18 @@ let package = Package(
     // MARK: tests
     .target(name: "PAFTTestSupport", dependencies: ["PAFTBase", "PAFTFormats"], path: "Tests/Support"),
     .testTarget(name: "PAFTBaseTests", dependencies: ["PAFTBase"]),
-    .testTarget(name: "PAFTMachineTests", dependencies: ["PAFTMachine", "PAFTTestSupport"]),
+    .testTarget(
+      name: "PAFTMachineTests",
+      dependencies: ["PAFTMachine", "CMachine", "PAFTTestSupport", "CAllocationCounter"]),
     .testTarget(name: "PAFTFormatsTests", dependencies: ["PAFTFormats", "PAFTTestSupport"]),
     .testTarget(name: "PAFTKernelsTests", dependencies: ["PAFTKernels", "PAFTTestSupport"]),
     .testTarget(name: "PAFTTextTests", dependencies: ["PAFTText", "PAFTTestSupport"]),
-    .testTarget(name: "PAFTOpsTests", dependencies: ["PAFTOps", "PAFTTestSupport"]),
+    .testTarget(
+      name: "PAFTOpsTests", dependencies: ["PAFTOps", "PAFTTestSupport", "CAllocationCounter"]),
     .testTarget(name: "PAFTModelsTests", dependencies: ["PAFTModels", "PAFTTestSupport"]),
-    .testTarget(name: "PAFTTrainingTests", dependencies: ["PAFTTraining", "PAFTTestSupport"]),
+    .testTarget(
+      name: "PAFTTrainingTests",
+      dependencies: ["PAFTTraining", "PAFTTestSupport", "CAllocationCounter"]),
     .testTarget(name: "PAFTMergingTests", dependencies: ["PAFTMerging", "PAFTTestSupport"]),
     .testTarget(name: "PAFTExampleTests", dependencies: ["PAFTExample", "PAFTTestSupport"]),
     .testTarget(name: "PAFTTests", dependencies: ["PAFT", "PAFTTestSupport"]),

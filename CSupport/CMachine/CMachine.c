@@ -1,1 +1,131 @@
-// placeholder
+// SPDX-License-Identifier: Apache-2.0
+
+#define _GNU_SOURCE
+#include "CMachine.h"
+
+#include <errno.h>
+#include <numaif.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+// MARK: - Teams
+
+// Declared here instead of including omp.h, which belongs to another compiler's tree.
+int omp_get_thread_num(void);
+int omp_get_num_threads(void);
+void kmp_set_blocktime(int milliseconds);
+
+void paft_openmp_configure(void) {
+  setenv("KMP_AFFINITY", "disabled", 1);   // else each root is reset to the process's mask
+  setenv("KMP_HOT_TEAMS_MODE", "1", 1);    // else spare workers may move to another root
+  setenv("OMP_DYNAMIC", "false", 1);       // else teams shrink under load: other bits
+  setenv("KMP_WARNINGS", "0", 0);
+  unsetenv("OMP_THREAD_LIMIT");            // a limit would cut teams short
+  unsetenv("OMP_PROC_BIND");               // would bring libomp's own placement back
+  unsetenv("OMP_PLACES");
+}
+
+void paft_openmp_spin(int milliseconds) { kmp_set_blocktime(milliseconds); }
+
+int paft_parallel(int count, void (*body)(void *context, int worker), void *context) {
+  int size = 0;
+#pragma omp parallel num_threads(count) default(none) shared(size, body, context)
+  {
+    int worker = omp_get_thread_num();
+    if (worker == 0) size = omp_get_num_threads();
+    body(context, worker);
+  }
+  return size;
+}
+
+typedef __attribute__((swiftcall)) void (*closure_code)(
+    intptr_t worker, __attribute__((swift_context)) void *context);
+
+static void call_closure(void *closure, int worker) {
+  const paft_closure *body = closure;
+  ((closure_code)body->code)(worker, body->context);
+}
+
+int paft_parallel_closure(int count, paft_closure body) {
+  return paft_parallel(count, call_closure, &body);
+}
+
+// MARK: - Threads
+
+void paft_name_thread(const char *name) {
+  char cut[16];
+  snprintf(cut, sizeof cut, "%s", name);
+  pthread_setname_np(pthread_self(), cut);
+}
+
+void paft_thread_name(char name[16]) { pthread_getname_np(pthread_self(), name, 16); }
+
+// Room for more CPUs than any kernel is built for (CONFIG_NR_CPUS is at most 8192).
+enum { mask_cpus = 1 << 14, mask_bytes = mask_cpus / 8 };
+
+int paft_set_affinity(const int *cpus, int count) {
+  unsigned char mask[mask_bytes] = {0};
+  for (int i = 0; i < count; i++) {
+    if (cpus[i] < 0 || cpus[i] >= mask_cpus) return EINVAL;
+    mask[cpus[i] / 8] |= (unsigned char)(1u << (cpus[i] % 8));
+  }
+  return sched_setaffinity(0, sizeof mask, (const cpu_set_t *)mask) == 0 ? 0 : errno;
+}
+
+int paft_get_affinity(int *cpus, int capacity) {
+  unsigned char mask[mask_bytes] = {0};
+  if (sched_getaffinity(0, sizeof mask, (cpu_set_t *)mask) != 0) return -errno;
+  int found = 0;
+  for (int cpu = 0; cpu < mask_cpus; cpu++) {
+    if (!(mask[cpu / 8] >> (cpu % 8) & 1)) continue;
+    if (found < capacity) cpus[found] = cpu;
+    found++;
+  }
+  return found;
+}
+
+int paft_current_cpu(unsigned *cpu, unsigned *node) {
+  return syscall(SYS_getcpu, cpu, node, NULL) == 0 ? 0 : errno;
+}
+
+#if defined(__x86_64__)
+enum { flush_bits = 0x8040 };  // MXCSR: flush to zero, denormals are zero
+void paft_flush_denormals(void) { _mm_setcsr(_mm_getcsr() | flush_bits); }
+int paft_flushes_denormals(void) { return (_mm_getcsr() & flush_bits) == flush_bits; }
+#else
+void paft_flush_denormals(void) {}
+int paft_flushes_denormals(void) { return 0; }
+#endif
+
+// MARK: - Memory
+
+int paft_bind_memory(void *start, size_t length, int node) {
+  enum { word_bits = 8 * sizeof(unsigned long), nodes = 1024 };
+  unsigned long mask[nodes / word_bits] = {0};
+  if (node < 0 || node >= nodes) return EINVAL;
+  mask[node / word_bits] = 1ul << (node % word_bits);
+  // The kernel reads one bit less than it is told.
+  return mbind(start, length, MPOL_BIND, mask, nodes + 1, 0) == 0 ? 0 : errno;
+}
+
+int paft_page_nodes(void *const *pages, size_t count, int *nodes) {
+  return move_pages(0, count, (void **)pages, NULL, nodes, 0) == 0 ? 0 : errno;
+}
+
+size_t paft_page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
+
+size_t paft_peak_resident(void) {
+  struct rusage usage;
+  return getrusage(RUSAGE_SELF, &usage) == 0 ? (size_t)usage.ru_maxrss * 1024 : 0;
+}

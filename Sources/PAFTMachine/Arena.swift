@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import CMachine
+import Glibc
+import PAFTBase
+
+/// A bump allocator over one anonymous mapping, planned before a run and released as a whole.
+///
+/// Pages are committed on first touch (so the worker that touches a page decides its node), memory
+/// starts zeroed, every allocation is aligned to 64 bytes: a cache line and the widest vector.
+/// `@unchecked Sendable`: one thread at a time allocates and releases, which is the owner's duty;
+/// what was handed out may be used by all workers.
+package final class Arena: @unchecked Sendable {
+  package let name: String
+  /// Bytes that can be handed out.
+  package let capacity: Int
+  /// The node the pages are bound to; nil when the first touch decides.
+  package let boundNode: Int?
+  /// Bytes in use now, including what alignment costs.
+  package private(set) var used = 0
+  /// The largest `used` so far.
+  package private(set) var peak = 0
+
+  private let base: UnsafeMutableRawPointer
+  private let length: Int
+
+  /// - Parameters:
+  ///   - capacity: bytes; nothing is committed yet.
+  ///   - node: where the pages shall lie. A system that does not support or allow binding leaves
+  ///     it to first touch, which comes to the same with pinned workers: see `boundNode`.
+  ///   - name: for messages.
+  /// - Throws: `Fault(.memoryBudget)` when there is no room for the mapping.
+  package init(capacity: Int, node: Int? = nil, name: String) throws {
+    precondition(capacity >= 0, "arena \"\(name)\" of \(capacity) bytes")
+    let (padded, overflow) = max(capacity, 1).addingReportingOverflow(2 * hugePage - 1)
+    // One huge page more than needed, so that the start can be moved to a multiple of one.
+    let mapped = padded & ~(hugePage - 1)
+    let start =
+      overflow
+      ? MAP_FAILED
+      : mmap(
+        nil, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    guard let start, start != MAP_FAILED else {
+      throw Fault(
+        .memoryBudget,
+        "cannot map \(ByteCount(capacity)) for \(name): \(text(ofError: overflow ? ENOMEM : errno))",
+        hint: "lower batch_size or max_length, or raise the memory limit (ulimit -v)")
+    }
+    let front = (hugePage - Int(bitPattern: start) & (hugePage - 1)) & (hugePage - 1)
+    if front > 0 { munmap(start, front) }
+    base = start + front
+    length = mapped - hugePage
+    if front < hugePage { munmap(base + length, hugePage - front) }
+
+    if capacity >= hugeThreshold { madvise(base, length, MADV_HUGEPAGE) }
+    boundNode =
+      if let node, paft_bind_memory(base, length, Int32(clamping: node)) == 0 { node } else { nil }
+    self.capacity = capacity
+    self.name = name
+  }
+
+  deinit { munmap(base, length) }
+
+  /// Room for `count` values, aligned to 64 bytes, zeroed unless it was released before.
+  /// Asking for more than the plan holds is a programmer's error and traps.
+  package func allocate<T: BitwiseCopyable>(_ type: T.Type, count: Int) -> UnsafeMutablePointer<T> {
+    let (bytes, overflow) = count.multipliedReportingOverflow(by: MemoryLayout<T>.stride)
+    precondition(
+      count >= 0 && !overflow && bytes <= capacity - used,
+      "arena \"\(name)\": \(count) \(T.self) do not fit, \(used) of \(capacity) bytes are in use")
+    let start = base + used
+    used = min(capacity, (used + bytes + alignment - 1) & ~(alignment - 1))
+    peak = max(peak, used)
+    return start.bindMemory(to: T.self, capacity: count)
+  }
+
+  /// The position to give to `release(to:)`.
+  package var mark: Int { used }
+
+  /// Takes back everything allocated since `mark` was read. That memory is not zeroed again.
+  package func release(to mark: Int) {
+    precondition(mark >= 0 && mark <= used, "arena \"\(name)\": mark \(mark) of \(used) in use")
+    used = mark
+  }
+}
+
+private let alignment = 64
+private let hugePage = 2 << 20
+
+/// Below this a mapping is too small for huge pages to pay.
+private let hugeThreshold = 32 << 20
