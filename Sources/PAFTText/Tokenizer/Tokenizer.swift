@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import PAFTBase
+import PAFTFormats
+
+/// A Hugging Face `tokenizer.json` with a BPE model, byte-level (GPT-2, Llama 3, Qwen) or over
+/// characters with byte fallback (Llama 2, Phi-3): the same ids as the `tokenizers` library gives.
+///
+/// The way of a text: added tokens are cut out of the raw text; the rest is normalized; added tokens
+/// are cut out of that; the rest is pre-tokenized into words; each word is merged into tokens; the
+/// post-processor puts special tokens around the whole. Everything is worked out on UTF-8 bytes.
+///
+/// Safe to use from any number of threads.
+package final class Tokenizer: Sendable {
+  private let normalizer: Normalizer?
+  private let preTokenizer: PreTokenizer?
+  private let model: BPEModel
+  private let postProcessor: PostProcessor
+  private let decoder: Decoder
+  private let vocabulary: Vocabulary
+  private let rawTokens: AddedTokenMatcher
+  private let normalizedTokens: AddedTokenMatcher
+  private let special: Set<Int32>
+  private let workspaces = Workspaces()
+
+  /// Begin- and end-of-text tokens, where the model folder names them.
+  package let bosID: Int32?
+  package let eosID: Int32?
+
+  /// Positions are kept in 32 bits.
+  private static let longestText = Int(Int32.max) / 4
+
+  // MARK: - Loading
+
+  /// `tokenizer.json` of a model folder, with the bos and eos tokens that its other files name.
+  package convenience init(folder: String) throws(Fault) {
+    let path = folder + "/tokenizer.json"
+    guard FileSystem.exists(path) else { throw ModelFolder.noTokenizer(folder) }
+    try self.init(file: path, ends: try ModelFolder.specialTokens(folder))
+  }
+
+  /// A tokenizer file alone; it does not say which tokens begin and end a text.
+  package convenience init(file: String) throws(Fault) {
+    try self.init(file: file, ends: ModelFolder.SpecialTokens())
+  }
+
+  private convenience init(file: String, ends: ModelFolder.SpecialTokens) throws(Fault) {
+    let bytes = try FileSystem.read(file, limit: 256 << 20)
+    try self.init(bytes, source: file, ends: ends)
+  }
+
+  /// - Parameter source: the name for error messages.
+  package convenience init(_ bytes: [UInt8], source: String) throws(Fault) {
+    try self.init(bytes, source: source, ends: ModelFolder.SpecialTokens())
+  }
+
+  private init(
+    _ bytes: [UInt8], source: String, ends: ModelFolder.SpecialTokens
+  ) throws(Fault) {
+    let file = try Component(try parseJSON(bytes, source: source), source)
+    normalizer =
+      if let part = try file.component("normalizer") { try Normalizer(part) } else { nil }
+    preTokenizer =
+      if let part = try file.component("pre_tokenizer") { try PreTokenizer(part) } else { nil }
+    guard let modelPart = try file.component("model") else {
+      throw file.missing("model", "an object")
+    }
+    model = try BPEModel(modelPart, overBytes: preTokenizer?.usesBytes ?? false)
+
+    var vocabulary = model.vocabulary
+    var added: [AddedToken] = []
+    if file.member("added_tokens") != nil {
+      for part in try file.components("added_tokens") {
+        let token = try AddedToken(part)
+        if let id = vocabulary.id(token.content) {
+          guard id == token.id else {
+            throw Fault(
+              .data,
+              "\(part.place): \(quoted(token.content, limit: 40)) has id \(token.id), but "
+                + "\(id) elsewhere in the file")
+          }
+        } else {
+          try vocabulary.add(token.content, Int(token.id), place: part.place)
+        }
+        added.append(token)
+      }
+    }
+    self.vocabulary = vocabulary
+    special = Set(added.filter(\.special).map(\.id))
+    rawTokens = try AddedTokenMatcher(added.filter { !$0.normalized }) { Array($0.content.utf8) }
+    let matcher = Matcher()
+    normalizedTokens = try AddedTokenMatcher(added.filter(\.normalized)) {
+      [normalizer] (token) throws(Fault) in
+      let content = Array(token.content.utf8)
+      return try normalizer?.apply(content, matcher) ?? content
+    }
+
+    postProcessor =
+      if let part = try file.component("post_processor") {
+        try PostProcessor(part, vocabulary)
+      } else { PostProcessor() }
+    decoder = if let part = try file.component("decoder") { try Decoder(part) } else { .spaced }
+    bosID = try ends.bos?.id(in: vocabulary)
+    eosID = try ends.eos?.id(in: vocabulary)
+  }
+
+  // MARK: - Tokens
+
+  /// Largest id plus one; ids may have gaps below it.
+  package var vocabularySize: Int { vocabulary.size }
+
+  package func token(_ id: Int32) -> String? { vocabulary.token(id) }
+
+  package func id(_ token: String) -> Int32? { vocabulary.id(token) }
+
+  /// Whether `decode(skipSpecialTokens: true)` leaves the token out.
+  package func isSpecial(_ id: Int32) -> Bool { special.contains(id) }
+
+  // MARK: - Encoding
+
+  /// - Parameters:
+  ///   - addSpecialTokens: put around the text what the post-processor says (often a bos token).
+  ///   - allowSpecial: false takes the text of special tokens as plain text: data from outside
+  ///     cannot then act as control.
+  /// - Throws: exit code 65 if a pattern of the file backtracks without end on this text, or the
+  ///   text is longer than half a gigabyte.
+  package func encode(
+    _ text: String, addSpecialTokens: Bool, allowSpecial: Bool = true
+  ) throws(Fault) -> [Int32] {
+    guard text.utf8.count <= Self.longestText else {
+      throw Fault(
+        .data, "a text of \(text.utf8.count) bytes, expected at most \(Self.longestText)",
+        hint: "split it into several rows")
+    }
+    let workspace = workspaces.take()
+    defer { workspaces.giveBack(workspace) }
+    var ids: [Int32] = addSpecialTokens ? postProcessor.before : []
+    let bytes = Array(text.utf8)
+    try rawTokens.cut(bytes, allowSpecial: allowSpecial) { (part) throws(Fault) in
+      switch part {
+      case .token(let id): ids.append(id)
+      case .text(let range):
+        let raw = Array(bytes[range])
+        let normal = try normalizer?.apply(raw, workspace.matcher) ?? raw
+        try normalizedTokens.cut(normal, allowSpecial: allowSpecial) { (part) throws(Fault) in
+          switch part {
+          case .token(let id): ids.append(id)
+          case .text(let inner):
+            let starts = range.lowerBound == 0 && inner.lowerBound == 0
+            try encode(Array(normal[inner]), startsText: starts, workspace, into: &ids)
+          }
+        }
+      }
+    }
+    if addSpecialTokens { ids.append(contentsOf: postProcessor.behind) }
+    return ids
+  }
+
+  private func encode(
+    _ bytes: [UInt8], startsText: Bool, _ workspace: Workspace, into ids: inout [Int32]
+  ) throws(Fault) {
+    var pieces = Pieces(bytes, startsText: startsText)
+    try preTokenizer?.apply(&pieces, workspace.matcher)
+    pieces.bytes.withUnsafeBufferPointer { buffer in
+      for range in pieces.ranges {
+        let piece = UnsafeBufferPointer(rebasing: buffer[range])
+        if let mark = model.safeMark {
+          cutSafely(piece, mark) { encode(word: $0, workspace, into: &ids) }
+        } else {
+          encode(word: piece, workspace, into: &ids)
+        }
+      }
+    }
+  }
+
+  /// Cuts before each mark that follows something else (see `BPEModel.safeMark`).
+  private func cutSafely(
+    _ piece: UnsafeBufferPointer<UInt8>, _ mark: [UInt8],
+    _ word: (UnsafeBufferPointer<UInt8>) -> Void
+  ) {
+    func isMark(_ at: Int) -> Bool {
+      at >= 0 && at + 3 <= piece.count && piece[at] == mark[0] && piece[at + 1] == mark[1]
+        && piece[at + 2] == mark[2]
+    }
+    var start = 0
+    var at = 1
+    while at < piece.count {
+      if isMark(at), !isMark(at - 3) {
+        word(UnsafeBufferPointer(rebasing: piece[start..<at]))
+        start = at
+      }
+      at += 1
+    }
+    word(UnsafeBufferPointer(rebasing: piece[start...]))
+  }
+
+  private func encode(
+    word: UnsafeBufferPointer<UInt8>, _ workspace: Workspace, into ids: inout [Int32]
+  ) {
+    let caches = word.count <= WordCache.longestWord
+    if caches, workspace.words.append(word, to: &ids) { return }
+    workspace.symbols.removeAll(keepingCapacity: true)
+    if let id = model.whole(word) {
+      workspace.symbols.append(id)
+    } else {
+      model.symbols(of: word, into: &workspace.symbols)
+      workspace.merging.run(&workspace.symbols, model.merges)
+    }
+    if caches { workspace.words.remember(word, workspace.symbols) }
+    ids.append(contentsOf: workspace.symbols)
+  }
+
+  // MARK: - Decoding
+
+  /// Ids without a token are left out, as are special tokens if wanted; bytes that are not UTF-8
+  /// come out as U+FFFD.
+  package func decode(_ ids: [Int32], skipSpecialTokens: Bool) throws(Fault) -> String {
+    let workspace = workspaces.take()
+    defer { workspaces.giveBack(workspace) }
+    var tokens: [String] = []
+    tokens.reserveCapacity(ids.count)
+    for id in ids where !(skipSpecialTokens && special.contains(id)) {
+      if let token = vocabulary.token(id) { tokens.append(token) }
+    }
+    return try decoder.text(tokens, workspace.matcher)
+  }
+}
