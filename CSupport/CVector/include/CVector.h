@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// What Swift cannot say about vectors: CPU detection, and verbs that must become one or a few
+// instructions. A verb exists only in modules compiled for its instruction set, so a baseline module
+// cannot call one by accident. Everything is inlined into the caller; nothing here has state.
 #pragma once
+#include <stddef.h>
 #include <stdint.h>
 
 /* What this CPU and its operating system can run. A bit is set only when every feature its kernel
@@ -10,3 +15,24 @@ enum {
   PAFT_CPU_AVX512BF16 = 4, /* + avx512_bf16 avx512_vnni */
 };
 uint32_t paft_cpu_features(void);
+
+#ifdef __AVX2__
+#include <immintrin.h>
+
+#define PAFT_VERB static inline __attribute__((always_inline))
+
+/* Stops the compiler from keeping loaded operands alive across it (and spilling them). */
+PAFT_VERB void paft_reload(void) { __asm__ volatile("" ::: "memory"); }
+PAFT_VERB void paft_prefetch(const float *p) { __builtin_prefetch(p, 1, 3); }
+
+#define PAFT_LANES 8
+#include "CVectorVerbs.inc"
+#include "CVectorTranspose.inc"
+#undef PAFT_LANES
+#endif
+
+#ifdef __AVX512F__
+#define PAFT_LANES 16
+#include "CVectorVerbs.inc"
+#undef PAFT_LANES
+#endif

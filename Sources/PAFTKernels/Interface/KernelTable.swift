@@ -19,7 +19,7 @@ package struct KernelTable: Sendable {
   package typealias Out16 = UnsafeMutablePointer<UInt16>
 
   /// Micro-tile of C held in registers.
-  package struct Tile: Sendable, Equatable {
+  package struct Tile: Sendable, Equatable, BitwiseCopyable {
     package var rows: Int
     package var columns: Int
     package var lanes: Int

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTKernelInterface
+
+/// The verbs a kernel body is written in. A body is generic over an instruction set; each ISA module
+/// conforms one empty enum with the C verbs of its width and so compiles its own copy of every body.
+/// Nothing here is an existential or a stdlib SIMD generic: such code can stay behind as a weak symbol
+/// that the linker shares between modules, and then an old CPU meets a new instruction.
+@usableFromInline package protocol InstructionSet {
+  /// `lanes` floats, as many BF16 pairs, half as many doubles: one register each.
+  associatedtype F
+  associatedtype Pairs
+  associatedtype Wide
+  static var lanes: Int { get }
+
+  // MARK: memory, any alignment
+
+  static func splat(_ x: Float) -> F
+  static func load(_ p: UnsafePointer<Float>) -> F
+  static func store(_ p: UnsafeMutablePointer<Float>, _ v: F)
+  /// 0 < count <= lanes values; the other lanes are `fill`, their memory is not touched.
+  static func loadPart(_ p: UnsafePointer<Float>, _ count: Int, _ fill: F) -> F
+  static func storePart(_ p: UnsafeMutablePointer<Float>, _ v: F, _ count: Int)
+  static func prefetch(_ p: UnsafePointer<Float>)
+
+  // MARK: arithmetic
+
+  static func add(_ a: F, _ b: F) -> F
+  static func sub(_ a: F, _ b: F) -> F
+  static func mul(_ a: F, _ b: F) -> F
+  static func div(_ a: F, _ b: F) -> F
+  /// a*b + c, rounded once.
+  static func fma(_ a: F, _ b: F, _ c: F) -> F
+  /// c - a*b, rounded once.
+  static func fnma(_ a: F, _ b: F, _ c: F) -> F
+  static func sqrt(_ a: F) -> F
+  static func abs(_ a: F) -> F
+  static func round(_ a: F) -> F
+  static func copysign(_ size: F, _ sign: F) -> F
+  /// The x86 rule: b when either is NaN. `max(x, best)` therefore ignores a NaN in x.
+  static func max(_ a: F, _ b: F) -> F
+  static func min(_ a: F, _ b: F) -> F
+  static func whereGreater(_ a: F, _ b: F, _ yes: F, _ no: F) -> F
+  static func whereAtMost(_ a: F, _ b: F, _ yes: F, _ no: F) -> F
+  /// a * 2^n for whole n, rounded once; results may be subnormal or infinite.
+  static func scale2(_ a: F, _ n: F) -> F
+
+  // MARK: across lanes, fixed order
+
+  static func sum(_ v: F) -> Double
+  static func maximum(_ v: F) -> Float
+  static func zeroWide() -> Wide
+  static func widenLow(_ v: F) -> Wide
+  static func widenHigh(_ v: F) -> Wide
+  static func addWide(_ a: Wide, _ b: Wide) -> Wide
+  static func fmaWide(_ a: Wide, _ b: Wide, _ c: Wide) -> Wide
+  static func sumWide(_ v: Wide) -> Double
+
+  // MARK: BF16
+
+  /// `lanes` values, rounded to nearest even.
+  static func storeBF16(_ p: UnsafeMutablePointer<UInt16>, _ v: F)
+  static func loadBF16(_ p: UnsafePointer<UInt16>) -> F
+  static func loadPairs(_ p: UnsafePointer<UInt16>) -> Pairs
+  static func storePairs(_ p: UnsafeMutablePointer<UInt16>, _ v: Pairs)
+  static func splatPair(_ p: UnsafePointer<UInt16>) -> Pairs
+  static func pair(even: F, odd: F) -> Pairs
+  static func even(_ v: Pairs) -> F
+  static func odd(_ v: Pairs) -> F
+  /// Forgets loaded operands, so that they are loaded again instead of being kept and spilled.
+  static func reload()
+
+  // MARK: transposes for packing (CVectorTranspose.inc says how they may overlap)
+
+  static func transpose_f32(
+    _ dst: UnsafeMutablePointer<Float>, _ dstStride: Int, _ src: UnsafePointer<Float>,
+    _ srcStride: Int, _ rows: Int, _ width: Int32)
+  static func transpose_bf16(
+    _ dst: UnsafeMutablePointer<UInt16>, _ dstStride: Int, _ src: UnsafePointer<Float>,
+    _ srcStride: Int, _ rows: Int, _ width: Int32)
+  static func copySix(_ dst: UnsafeMutablePointer<Float>, _ src: UnsafePointer<Float>)
+  static func copySixPairs(
+    _ dst: UnsafeMutablePointer<UInt16>, _ even: UnsafePointer<Float>, _ odd: UnsafePointer<Float>)
+}
+
+/// An instruction set that multiplies BF16 pairs itself.
+@usableFromInline package protocol PairDot: InstructionSet {
+  /// sum + a.even*b.even + a.odd*b.odd.
+  static func dot(_ sum: F, _ a: Pairs, _ b: Pairs) -> F
+}
+
+extension InstructionSet {
+  @_alwaysEmitIntoClient @inline(__always)
+  package static func load(
+    _ p: UnsafePointer<Float>, _ count: Int, fill: Float = 0
+  ) -> F {
+    count == lanes ? load(p) : loadPart(p, count, splat(fill))
+  }
+
+  @_alwaysEmitIntoClient @inline(__always)
+  package static func store(_ p: UnsafeMutablePointer<Float>, _ v: F, _ count: Int) {
+    if count == lanes { store(p, v) } else { storePart(p, v, count) }
+  }
+}
+
+/// Visits 0..<n a vector at a time: `step(at, count, slot)`, where count is `lanes` but for the tail
+/// and slot 0..<4 names the accumulator to use, so that four sums hide the latency of an addition.
+@_alwaysEmitIntoClient @inline(__always)
+package func sweep<I: InstructionSet>(
+  _: I.Type, _ n: Int, _ step: (_ at: Int, _ count: Int, _ slot: Int) -> Void
+) {
+  var i = 0
+  while i &+ 4 &* I.lanes <= n {
+    for slot in 0..<4 { step(i &+ slot &* I.lanes, I.lanes, slot) }
+    i &+= 4 &* I.lanes
+  }
+  while i &+ I.lanes <= n {
+    step(i, I.lanes, 0)
+    i &+= I.lanes
+  }
+  if i < n { step(i, n &- i, 0) }
+}

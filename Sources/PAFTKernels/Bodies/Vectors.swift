@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+@_alwaysEmitIntoClient @inline(__always)
+package func axpy_f32<I: InstructionSet>(
+  _: I.Type, _ y: UnsafeMutablePointer<Float>, _ x: UnsafePointer<Float>, _ alpha: Float, _ n: Int
+) {
+  let factor = I.splat(alpha)
+  sweep(I.self, n) { at, count, _ in
+    I.store(y + at, I.fma(factor, I.load(x + at, count), I.load(y + at, count)), count)
+  }
+}
+
+@_alwaysEmitIntoClient @inline(__always)
+package func scale_f32<I: InstructionSet>(
+  _: I.Type, _ y: UnsafeMutablePointer<Float>, _ alpha: Float, _ n: Int
+) {
+  let factor = I.splat(alpha)
+  sweep(I.self, n) { at, count, _ in
+    I.store(y + at, I.mul(factor, I.load(y + at, count)), count)
+  }
+}
+
+/// Products of two floats are exact in Double, so only the additions round.
+@_alwaysEmitIntoClient @inline(__always)
+package func dot_f32<I: InstructionSet>(
+  _: I.Type, _ x: UnsafePointer<Float>, _ y: UnsafePointer<Float>, _ n: Int
+) -> Double {
+  var low = InlineArray<4, I.Wide>(repeating: I.zeroWide())
+  var high = InlineArray<4, I.Wide>(repeating: I.zeroWide())
+  sweep(I.self, n) { at, count, slot in
+    let (a, b) = (I.load(x + at, count), I.load(y + at, count))
+    low[slot] = I.fmaWide(I.widenLow(a), I.widenLow(b), low[slot])
+    high[slot] = I.fmaWide(I.widenHigh(a), I.widenHigh(b), high[slot])
+  }
+  return totalWide(I.self, low, high)
+}
+
+@_alwaysEmitIntoClient @inline(__always)
+package func sumAbsolute_f32<I: InstructionSet>(
+  _: I.Type, _ x: UnsafePointer<Float>, _ n: Int
+) -> Double {
+  var low = InlineArray<4, I.Wide>(repeating: I.zeroWide())
+  var high = InlineArray<4, I.Wide>(repeating: I.zeroWide())
+  sweep(I.self, n) { at, count, slot in
+    let v = I.abs(I.load(x + at, count))
+    low[slot] = I.addWide(I.widenLow(v), low[slot])
+    high[slot] = I.addWide(I.widenHigh(v), high[slot])
+  }
+  return totalWide(I.self, low, high)
+}
+
+@_alwaysEmitIntoClient @inline(__always)
+package func totalWide<I: InstructionSet>(
+  _: I.Type, _ low: InlineArray<4, I.Wide>, _ high: InlineArray<4, I.Wide>
+) -> Double {
+  let first = I.addWide(I.addWide(low[0], high[0]), I.addWide(low[1], high[1]))
+  let second = I.addWide(I.addWide(low[2], high[2]), I.addWide(low[3], high[3]))
+  return I.sumWide(I.addWide(first, second))
+}
+
+/// sign(0) = +0 (hence the addition); NaN stays NaN.
+@_alwaysEmitIntoClient @inline(__always)
+package func sign_f32<I: InstructionSet>(
+  _: I.Type, _ x: UnsafeMutablePointer<Float>, _ n: Int
+) {
+  let (zero, one, minusOne) = (I.splat(0), I.splat(1), I.splat(-1))
+  sweep(I.self, n) { at, count, _ in
+    let v = I.load(x + at, count)
+    let rest = I.whereGreater(zero, v, minusOne, I.add(v, zero))
+    I.store(x + at, I.whereGreater(v, zero, one, rest), count)
+  }
+}
+
+// MARK: conversions
+
+@_alwaysEmitIntoClient @inline(__always)
+package func toBF16<I: InstructionSet>(
+  _: I.Type, _ dst: UnsafeMutablePointer<UInt16>, _ src: UnsafePointer<Float>, _ n: Int
+) {
+  var i = 0
+  while i &+ I.lanes <= n {
+    I.storeBF16(dst + i, I.load(src + i))
+    i &+= I.lanes
+  }
+  while i < n {
+    dst[i] = roundedBF16(src[i])
+    i &+= 1
+  }
+}
+
+@_alwaysEmitIntoClient @inline(__always)
+package func fromBF16<I: InstructionSet>(
+  _: I.Type, _ dst: UnsafeMutablePointer<Float>, _ src: UnsafePointer<UInt16>, _ n: Int
+) {
+  var i = 0
+  while i &+ I.lanes <= n {
+    I.store(dst + i, I.loadBF16(src + i))
+    i &+= I.lanes
+  }
+  while i < n {
+    dst[i] = Float(bitPattern: UInt32(src[i]) << 16)
+    i &+= 1
+  }
+}
