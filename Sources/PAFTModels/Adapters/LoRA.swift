@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTBase
+import PAFTMachine
+import PAFTOps
+
+/// Low-rank adaptation (Hu et al. 2021): W + scale B A with A [r, in], B [out, r].
+package struct LoRAConfiguration: Sendable, Equatable {
+  package var rank: Int
+  package var alpha: Double
+  /// Scale alpha / sqrt(r) instead of alpha / r (Kalajdzievski 2023).
+  package var rankStabilized: Bool
+  /// Adapted modules, in `Module` order.
+  package var targets: [Module]
+
+  package init(
+    rank: Int = 16, alpha: Double = 32, rankStabilized: Bool = false,
+    targets: [Module] = Module.allCases
+  ) {
+    self.rank = rank
+    self.alpha = alpha
+    self.rankStabilized = rankStabilized
+    self.targets = Module.allCases.filter(targets.contains)
+  }
+
+  package var scale: Float {
+    Float(alpha / (rankStabilized ? Double(rank).squareRoot() : Double(rank)))
+  }
+
+  /// Rows of the factors under PEFT's names.
+  package func table(_ c: ModelConfiguration) -> ParameterTable {
+    var table = ParameterTable()
+    for layer in 0..<c.layers {
+      for module in targets {
+        let prefix = "base_model.model.model.layers.\(layer).\(module.path)."
+        table.append(
+          prefix + "lora_A.weight", .adapterA(module), layer: layer, shape: [rank, c.inputs(module)])
+        table.append(
+          prefix + "lora_B.weight", .adapterB(module), layer: layer, shape: [c.outputs(module), rank])
+      }
+    }
+    return table
+  }
+}
+
+/// The factors of one adapter: flat Floats that an optimizer updates, and their packed copies.
+package final class AdapterStore: @unchecked Sendable {
+  package let configuration: LoRAConfiguration
+  package let table: ParameterTable
+  package let master: UnsafeMutablePointer<Float>
+  private let packed: [PackedWeight]
+  private let model: ModelConfiguration
+  private let arena: Arena
+
+  /// Factors zero; `initialize` or a file fills them, `repack` makes them effective.
+  package init(_ configuration: LoRAConfiguration, _ model: ModelConfiguration, on executor: Executor)
+    throws
+  {
+    self.configuration = configuration
+    self.model = model
+    let table = configuration.table(model)
+    self.table = table
+    var bytes = table.floats * 4 + (1 << 16)
+    for row in table.rows {
+      bytes +=
+        192 + executor.packedBytes(outputs: row.shape[0], inputs: row.shape[1], backward: true)
+    }
+    let arena = try Arena(capacity: bytes, node: executor.team.place.node, name: "adapter")
+    self.arena = arena
+    master = arena.allocate(Float.self, count: table.floats)
+    packed = table.rows.map {
+      executor.packedWeight(in: arena, outputs: $0.shape[0], inputs: $0.shape[1], backward: true)
+    }
+  }
+
+  /// A uniform in ±1/sqrt(in) (PEFT's Kaiming-uniform with a = sqrt 5), B zero: the start is the
+  /// base. Keyed by tensor name, so the draw does not depend on which modules are adapted.
+  package func initialize(_ random: CounterRandom) {
+    for row in table.rows {
+      guard case .adapterA = row.role else {
+        (master + row.offset).update(repeating: 0, count: row.count)
+        continue
+      }
+      let stream = random.stream(row.name)
+      let bound = 1 / Double(row.shape[1]).squareRoot()
+      for i in 0..<row.count {
+        master[row.offset + i] = Float((2 * stream.uniform(UInt64(i)) - 1) * bound)
+      }
+    }
+  }
+
+  package func repack(on executor: Executor) {
+    for (index, row) in table.rows.enumerated() {
+      packed[index].pack(
+        from: Matrix(master + row.offset, rows: row.shape[0], columns: row.shape[1]), on: executor)
+    }
+  }
+
+  /// `base` with this adapter beside its linear layers.
+  package func applied(to base: Weights) -> Weights {
+    var weights = base
+    for (index, row) in table.rows.enumerated() {
+      guard case .adapterA(let module) = row.role, let layer = row.layer else { continue }
+      weights.layers[layer].linears[module.rawValue].adapter = AdapterWeights(
+        a: packed[index], b: packed[index + 1], scale: configuration.scale)
+    }
+    return weights
+  }
+}

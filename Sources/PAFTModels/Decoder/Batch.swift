@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTMachine
+import PAFTOps
+
+/// One packed micro-batch: token ids of several sequences end to end, and the rows that have a
+/// label. Memory belongs to the arena it was made in.
+package struct Batch: @unchecked Sendable {
+  package let ids: UnsafeMutablePointer<Int32>
+  /// Position of each token inside its own sequence.
+  package let positions: UnsafeMutablePointer<Int32>
+  package private(set) var tokens = 0
+  private let starts: UnsafeMutablePointer<Int>
+  package private(set) var sequenceCount = 0
+  /// Rows whose next token is scored, and that token.
+  package let labelRows: UnsafeMutablePointer<Int32>
+  package let targets: UnsafeMutablePointer<Int32>
+  package private(set) var labels = 0
+
+  package init(in arena: Arena, tokens: Int, sequences: Int) {
+    ids = arena.allocate(Int32.self, count: max(1, tokens))
+    positions = arena.allocate(Int32.self, count: max(1, tokens))
+    starts = arena.allocate(Int.self, count: sequences + 1)
+    labelRows = arena.allocate(Int32.self, count: max(1, tokens))
+    targets = arena.allocate(Int32.self, count: max(1, tokens))
+    starts[0] = 0
+  }
+
+  package var sequences: Sequences { Sequences(starts: UnsafePointer(starts), count: sequenceCount) }
+
+  /// Appends one token of the sequence being written; `labelled`: it is scored, so the row before
+  /// it has a target. The first token of a sequence is never scored.
+  @inline(__always)
+  package mutating func append(_ id: Int32, labelled: Bool) {
+    let position = tokens - starts[sequenceCount]
+    ids[tokens] = id
+    positions[tokens] = Int32(truncatingIfNeeded: position)
+    if labelled && position > 0 {
+      labelRows[labels] = Int32(truncatingIfNeeded: tokens - 1)
+      targets[labels] = id
+      labels += 1
+    }
+    tokens += 1
+  }
+
+  package mutating func endSequence() {
+    if tokens == starts[sequenceCount] { return }
+    sequenceCount += 1
+    starts[sequenceCount] = tokens
+  }
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTBase
+import PAFTMachine
+import PAFTOps
+
+/// A decoder-only transformer on one executor: forward, log-probabilities, backward.
+///
+/// A pass takes a packed batch and a set of weights. Activations live in the executor's scratch
+/// from `forward` until the caller releases it, so the order is: mark, forward, score or backward,
+/// release. With `checkpointing` only each layer's input is kept and the layer is computed again
+/// on the way back: activations of one layer instead of all, for about a third more time.
+package final class Decoder {
+  package let configuration: ModelConfiguration
+  package let executor: Executor
+  package let checkpointing: Bool
+  let rotary: RotaryTable
+  private let tables: Arena
+  private var layers: [LayerActivations] = []
+  /// Layer inputs kept under checkpointing, and the last layer's output.
+  private var inputs: [Matrix] = []
+
+  package init(
+    _ configuration: ModelConfiguration, maxTokens: Int, checkpointing: Bool = false,
+    on executor: Executor
+  ) throws {
+    self.configuration = configuration
+    self.executor = executor
+    self.checkpointing = checkpointing
+    let positions = max(1, maxTokens)
+    tables = try Arena(
+      capacity: 2 * positions * configuration.headSize / 2 * 4 + 4096,
+      node: executor.team.place.node, name: "rotary")
+    rotary = RotaryTable(in: tables, positions: positions, headSize: configuration.headSize)
+    configuration.rope.fill(rotary, headSize: configuration.headSize)
+    layers.reserveCapacity(configuration.layers)
+    inputs.reserveCapacity(configuration.layers + 1)
+  }
+
+  /// Longest sequence the rotary table covers.
+  package var maxPositions: Int { rotary.cos.rows }
+
+  // MARK: - Forward
+
+  /// Hidden states after the last layer, before the final norm: [tokens, hidden].
+  package func forward(_ batch: Batch, _ weights: Weights) -> Matrix {
+    let c = configuration
+    let scratch = executor.scratch
+    layers.removeAll(keepingCapacity: true)
+    inputs.removeAll(keepingCapacity: true)
+    var x = Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
+    Embedding.forward(ids: batch.ids, table: weights.embedding, into: x, on: executor)
+    for layer in 0..<c.layers {
+      let output = Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
+      if checkpointing {
+        inputs.append(x)
+        let mark = scratch.mark
+        var work = LayerActivations(c, weights.layers[layer], tokens: batch.tokens, in: scratch)
+        work.x = x
+        forward(layer, work, weights.layers[layer], batch, into: output)
+        scratch.release(to: mark)
+      } else {
+        var kept = LayerActivations(c, weights.layers[layer], tokens: batch.tokens, in: scratch)
+        kept.x = x
+        layers.append(kept)
+        forward(layer, kept, weights.layers[layer], batch, into: output)
+      }
+      x = output
+    }
+    return x
+  }
+
+  /// Hidden states where no backward pass follows: two buffers instead of all activations.
+  package func inference(_ batch: Batch, _ weights: Weights) -> Matrix {
+    let c = configuration
+    let scratch = executor.scratch
+    var x = Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
+    var next = Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
+    Embedding.forward(ids: batch.ids, table: weights.embedding, into: x, on: executor)
+    for layer in 0..<c.layers {
+      let mark = scratch.mark
+      var work = LayerActivations(c, weights.layers[layer], tokens: batch.tokens, in: scratch)
+      work.x = x
+      forward(layer, work, weights.layers[layer], batch, into: next)
+      scratch.release(to: mark)
+      swap(&x, &next)
+    }
+    return x
+  }
+
+  // MARK: - Head
+
+  /// Final norm of the labelled rows only: [labels, hidden] and the inverse norms.
+  private func labelled(
+    _ hidden: Matrix, _ batch: Batch, _ weights: Weights
+  ) -> (rows: Matrix, normed: Matrix, inverse: UnsafeMutablePointer<Float>) {
+    let scratch = executor.scratch
+    let rows = Matrix(in: scratch, rows: batch.labels, columns: configuration.hidden)
+    let normed = Matrix(in: scratch, rows: batch.labels, columns: configuration.hidden)
+    let inverse = scratch.allocate(Float.self, count: max(1, batch.labels))
+    executor.parallel(batch.labels, grain: 16) { range in
+      for row in range {
+        rows.row(row).update(
+          from: hidden.row(Int(batch.labelRows[row])), count: configuration.hidden)
+      }
+    }
+    RMSNorm.forward(
+      rows, weight: weights.finalNorm, dim: configuration.hidden, eps: configuration.normEpsilon,
+      into: normed, inverse: inverse, on: executor)
+    return (rows, normed, inverse)
+  }
+
+  /// Log-probability of every label of the batch, in its order.
+  package func score(
+    _ hidden: Matrix, _ batch: Batch, _ weights: Weights, into rows: HeadLoss.Rows
+  ) {
+    executor.withScratch { _ in
+      let normed = labelled(hidden, batch, weights).normed
+      HeadLoss.forward(
+        hidden: normed, head: weights.head, targets: batch.targets, rows: rows, on: executor)
+    }
+  }
+
+  /// Full logits [rows.count, vocabulary] of some rows: for generation and inspection, not training.
+  package func logits(
+    _ hidden: Matrix, rows: UnsafePointer<Int32>, count: Int, _ weights: Weights, into logits: Matrix
+  ) {
+    executor.withScratch { scratch in
+      let x = Matrix(in: scratch, rows: count, columns: configuration.hidden)
+      let inverse = scratch.allocate(Float.self, count: max(1, count))
+      for row in 0..<count {
+        x.row(row).update(from: hidden.row(Int(rows[row])), count: configuration.hidden)
+      }
+      RMSNorm.forward(
+        x, weight: weights.finalNorm, dim: configuration.hidden, eps: configuration.normEpsilon,
+        into: x, inverse: inverse, on: executor)
+      let packed = Linear.pack(x, in: scratch, on: executor)
+      Linear.forward(packed, weights.head, into: logits, on: executor)
+    }
+  }
+
+  // MARK: - Backward
+
+  /// Adds the gradient of sum_r coefficients[r] * logp[r] to the sinks.
+  ///
+  /// - Parameters:
+  ///   - hidden: what `forward` returned for this batch, with its activations still in scratch.
+  ///   - rows: the statistics of `score`; filled here when `scored` is false.
+  ///   - coefficients: dL/dlogp of each label.
+  package func backward(
+    _ hidden: Matrix, _ batch: Batch, _ weights: Weights, rows: HeadLoss.Rows, scored: Bool,
+    coefficients: UnsafePointer<Float>, into gradients: Gradients
+  ) {
+    if batch.labels == 0 { return }
+    let c = configuration
+    executor.withScratch { scratch in
+      let dx = Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
+      Elementwise.zero(dx.base, count: batch.tokens * c.hidden, on: executor)
+      executor.withScratch { scratch in
+        let (source, normed, inverse) = labelled(hidden, batch, weights)
+        let dnormed = Matrix(in: scratch, rows: batch.labels, columns: c.hidden)
+        if scored {
+          HeadLoss.backward(
+            hidden: normed, head: weights.head, targets: batch.targets, rows: rows,
+            coefficients: coefficients, dhidden: dnormed, dweight: gradients.head, on: executor)
+        } else {
+          HeadLoss.forwardBackward(
+            hidden: normed, head: weights.head, targets: batch.targets, rows: rows,
+            coefficients: coefficients, dhidden: dnormed, dweight: gradients.head, on: executor)
+        }
+        RMSNorm.backward(
+          dnormed, x: source, weight: weights.finalNorm, dim: c.hidden, inverse: inverse,
+          into: dnormed, dweight: gradients.finalNorm, assign: true, on: executor)
+        // A row has at most one label, so rows never meet.
+        executor.parallel(batch.labels, grain: 16) { range in
+          for row in range {
+            dx.row(Int(batch.labelRows[row])).update(from: dnormed.row(row), count: c.hidden)
+          }
+        }
+      }
+      for layer in (0..<c.layers).reversed() {
+        let needsInput = layer > 0 || gradients.embedding != nil
+        executor.withScratch { scratch in
+          var kept: LayerActivations
+          if checkpointing {
+            kept = LayerActivations(c, weights.layers[layer], tokens: batch.tokens, in: scratch)
+            kept.x = inputs[layer]
+            forward(layer, kept, weights.layers[layer], batch, into: nil)
+          } else {
+            kept = layers[layer]
+          }
+          backward(
+            layer, kept, weights.layers[layer], gradients.layers[layer], batch, dx: dx,
+            needsInput: needsInput)
+        }
+      }
+      if let table = gradients.embedding {
+        Embedding.backward(ids: batch.ids, dx: dx, into: table, on: executor)
+      }
+    }
+  }
+}

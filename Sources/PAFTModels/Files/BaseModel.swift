@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTBase
+import PAFTFormats
+import PAFTMachine
+import PAFTOps
+
+/// A Hugging Face model folder opened for reading: its configuration, its tensors by row of the
+/// parameter table, everything checked against each other before a byte is used.
+package final class ModelFolder: Sendable {
+  package let path: String
+  package let configuration: ModelConfiguration
+  package let table: ParameterTable
+  private let archive: TensorArchive
+
+  package init(_ path: String) throws {
+    self.path = path
+    configuration = try ModelConfiguration.read(folder: path)
+    archive = try TensorArchive(path: path)
+    let names = Set(archive.names)
+    let asHead =
+      configuration.tiedHead && !names.contains(ParameterTable.embeddingName)
+      && names.contains(ParameterTable.headName)
+    table = ParameterTable.decoder(
+      configuration,
+      embedding: asHead ? ParameterTable.headName : ParameterTable.embeddingName)
+    for row in table.rows {
+      guard let entry = archive[row.name] else {
+        throw Fault(
+          .data, "\(path): tensor \"\(row.name)\" is missing",
+          hint: "config.json describes a \(configuration.family.architecture) with "
+            + "\(configuration.layers) layers")
+      }
+      guard entry.shape == row.shape else {
+        throw Fault(
+          .data, "\(path): tensor \"\(row.name)\" has shape \(entry.shape), config.json says \(row.shape)")
+      }
+      guard entry.dtype.isFloat else {
+        throw Fault(
+          .data, "\(path): tensor \"\(row.name)\" is \(entry.dtype.rawValue), expected a float type")
+      }
+    }
+  }
+
+  /// The tensor of a row as Floats.
+  package func read(_ row: Parameter, into target: UnsafeMutablePointer<Float>) throws {
+    try archive[row.name]!.copyFloats(into: target)
+  }
+
+  /// Element type the weights are stored in: that of the embedding.
+  package var storage: DType { archive[table.rows[0].name]!.dtype }
+
+  /// Bytes of scratch that loading needs: the largest tensor as Floats.
+  package var largestTensor: Int { table.rows.reduce(0) { max($0, $1.count * 4) } }
+}
+
+/// The frozen base that both branches start from and that is also the reference of DPO. Loaded
+/// once, read by everyone, written by no one.
+package final class BaseModel: @unchecked Sendable {
+  package let folder: ModelFolder
+  package let store: WeightStore
+
+  package var configuration: ModelConfiguration { folder.configuration }
+  package var weights: Weights { store.weights }
+
+  /// - Parameter backward: whether gradients will pass through (LoRA), which needs a second layout.
+  package init(_ folder: ModelFolder, backward: Bool, on executor: Executor) throws {
+    self.folder = folder
+    store = try WeightStore(
+      folder.table, folder.configuration, keepsMaster: false, backward: backward, name: "base",
+      on: executor
+    ) { try folder.read($0, into: $1) }
+  }
+}

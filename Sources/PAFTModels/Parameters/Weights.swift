@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTOps
+
+/// One linear layer as the decoder multiplies it: the packed weight, an optional bias, and an
+/// optional low-rank adapter beside it.
+package struct LinearWeights: @unchecked Sendable {
+  package var weight: PackedWeight
+  package var bias: UnsafePointer<Float>?
+  package var adapter: AdapterWeights?
+
+  package init(weight: PackedWeight, bias: UnsafePointer<Float>?, adapter: AdapterWeights? = nil) {
+    self.weight = weight
+    self.bias = bias
+    self.adapter = adapter
+  }
+}
+
+/// y += scale (x Aᵀ) Bᵀ.
+package struct AdapterWeights: @unchecked Sendable {
+  package var a: PackedWeight
+  package var b: PackedWeight
+  package var scale: Float
+
+  package init(a: PackedWeight, b: PackedWeight, scale: Float) {
+    self.a = a
+    self.b = b
+    self.scale = scale
+  }
+}
+
+package struct LayerWeights: @unchecked Sendable {
+  package var inputNorm: UnsafePointer<Float>
+  package var postNorm: UnsafePointer<Float>
+  package var queryNorm: UnsafePointer<Float>?
+  package var keyNorm: UnsafePointer<Float>?
+  /// Indexed by `Module`.
+  package var linears: [LinearWeights]
+}
+
+/// Everything a forward pass reads. Values of pointers into arenas that their owners keep alive:
+/// the base, a branch's own copy (full fine-tuning), or the base with adapters beside it.
+package struct Weights: @unchecked Sendable {
+  package var embedding: Matrix
+  package var layers: [LayerWeights]
+  package var finalNorm: UnsafePointer<Float>
+  package var head: PackedWeight
+}
+
+/// Where a backward pass adds its gradients; nil where nothing is trained.
+package struct LinearGradients: @unchecked Sendable {
+  package var weight: Matrix?
+  package var bias: UnsafeMutablePointer<Float>?
+  package var a: Matrix?
+  package var b: Matrix?
+
+  package init() {}
+}
+
+package struct LayerGradients: @unchecked Sendable {
+  package var inputNorm: UnsafeMutablePointer<Float>?
+  package var postNorm: UnsafeMutablePointer<Float>?
+  package var queryNorm: UnsafeMutablePointer<Float>?
+  package var keyNorm: UnsafeMutablePointer<Float>?
+  package var linears = [LinearGradients](repeating: LinearGradients(), count: Module.allCases.count)
+
+  package init() {}
+}
+
+package struct Gradients: @unchecked Sendable {
+  package var embedding: Matrix?
+  package var layers: [LayerGradients]
+  package var finalNorm: UnsafeMutablePointer<Float>?
+  package var head: Matrix?
+
+  /// The sinks of the rows of `table`, laid out over a flat buffer. A tied head adds into the
+  /// embedding's gradient.
+  package init(_ table: ParameterTable, at flat: UnsafeMutablePointer<Float>, _ c: ModelConfiguration) {
+    layers = [LayerGradients](repeating: LayerGradients(), count: c.layers)
+    for row in table.rows {
+      let at = flat + row.offset
+      func matrix() -> Matrix { Matrix(at, rows: row.shape[0], columns: row.shape[1]) }
+      switch row.role {
+      case .embedding:
+        embedding = matrix()
+        if c.tiedHead { head = matrix() }
+      case .head: head = matrix()
+      case .finalNorm: finalNorm = at
+      case .inputNorm: layers[row.layer!].inputNorm = at
+      case .postNorm: layers[row.layer!].postNorm = at
+      case .queryNorm: layers[row.layer!].queryNorm = at
+      case .keyNorm: layers[row.layer!].keyNorm = at
+      case .weight(let m): layers[row.layer!].linears[m.rawValue].weight = matrix()
+      case .bias(let m): layers[row.layer!].linears[m.rawValue].bias = at
+      case .adapterA(let m): layers[row.layer!].linears[m.rawValue].a = matrix()
+      case .adapterB(let m): layers[row.layer!].linears[m.rawValue].b = matrix()
+      }
+    }
+  }
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTKernels
+import PAFTMachine
+
+/// silu(gate) * up (Shazeer 2020).
+package enum SwiGLU {
+  package static func forward(gate: Matrix, up: Matrix, into y: Matrix, on executor: Executor) {
+    executor.parallel(y.rows, grain: 4) { range in
+      for row in range {
+        executor.kernels.swiglu_f32(y.row(row), gate.row(row), up.row(row), y.columns)
+      }
+    }
+  }
+
+  /// dgate may be gate's memory and dup may be up's.
+  package static func backward(
+    _ dy: Matrix, gate: Matrix, up: Matrix, dgate: Matrix, dup: Matrix, on executor: Executor
+  ) {
+    executor.parallel(dy.rows, grain: 4) { range in
+      for row in range {
+        executor.kernels.swigluBackward_f32(
+          dgate.row(row), dup.row(row), dy.row(row), gate.row(row), up.row(row), dy.columns)
+      }
+    }
+  }
+}
+
+/// Element-wise helpers over whole matrices and flat buffers.
+package enum Elementwise {
+  /// y += alpha x.
+  package static func add(_ x: Matrix, to y: Matrix, alpha: Float = 1, on executor: Executor) {
+    executor.parallel(y.rows, grain: 8) { range in
+      for row in range { executor.kernels.axpy_f32(y.row(row), x.row(row), alpha, y.columns) }
+    }
+  }
+
+  package static func copy(_ x: Matrix, to y: Matrix, on executor: Executor) {
+    executor.parallel(y.rows, grain: 8) { range in
+      for row in range { y.row(row).update(from: x.row(row), count: y.columns) }
+    }
+  }
+
+  package static func zero(_ pointer: UnsafeMutablePointer<Float>, count: Int, on executor: Executor)
+  {
+    executor.parallel(count, grain: 4096) { range in
+      (pointer + range.lowerBound).update(repeating: 0, count: range.count)
+    }
+  }
+
+  /// Sum of squares in Double, in blocks of fixed size summed in order: the same bits for any team.
+  package static func sumSquares(
+    _ x: UnsafePointer<Float>, count: Int, on executor: Executor
+  ) -> Double {
+    let size = 1 << 14
+    let blocks = (count + size - 1) / size
+    return executor.withScratch { scratch in
+      let partial = scratch.allocate(Double.self, count: max(1, blocks))
+      executor.parallel(blocks) { range in
+        for block in range {
+          let from = block * size
+          partial[block] = executor.kernels.sumSquares_f32(x + from, min(size, count - from))
+        }
+      }
+      var sum = 0.0
+      for block in 0..<blocks { sum += partial[block] }
+      return sum
+    }
+  }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTKernels
+import PAFTMachine
+
+/// A weight W[out, in] in the two layouts that training multiplies by: Wᵀ for the forward pass
+/// (reduced over `in`) and W for the input gradient (reduced over `out`). Frozen weights are packed
+/// once at load, trained ones after each optimizer step; never inside a step.
+package struct PackedWeight: @unchecked Sendable {
+  package let forward: PackedMatrix
+  /// Absent where no gradient passes through (reference-only copies).
+  package let backward: PackedMatrix?
+
+  package var inputs: Int { forward.k }
+  package var outputs: Int { forward.n }
+
+  package static func bytes(
+    outputs: Int, inputs: Int, backward: Bool, type: ComputeType, tile: KernelTable.Tile
+  ) -> Int {
+    PackedMatrix.bytes(k: inputs, n: outputs, type: type, tile: tile)
+      + (backward ? PackedMatrix.bytes(k: outputs, n: inputs, type: type, tile: tile) : 0)
+  }
+
+  package init(
+    in arena: Arena, outputs: Int, inputs: Int, backward: Bool, type: ComputeType,
+    tile: KernelTable.Tile
+  ) {
+    forward = PackedMatrix(in: arena, k: inputs, n: outputs, type: type, tile: tile)
+    self.backward =
+      backward ? PackedMatrix(in: arena, k: outputs, n: inputs, type: type, tile: tile) : nil
+  }
+
+  /// Packs both layouts from row-major W[out, in].
+  package func pack(from weight: Matrix, on executor: Executor) {
+    forward.pack(from: weight, transposed: true, on: executor)
+    backward?.pack(from: weight, transposed: false, on: executor)
+  }
+}
+
+/// Y = X Wᵀ + bias, and its gradients.
+package enum Linear {
+  /// Rounds and packs activations for the GEMMs that follow; scratch belongs to the caller.
+  package static func pack(_ x: Matrix, in arena: Arena, on executor: Executor) -> PackedRows {
+    let rows = PackedRows(
+      in: arena, m: x.rows, k: x.columns, type: executor.compute, tile: executor.kernels.tile)
+    rows.pack(from: x, on: executor)
+    return rows
+  }
+
+  /// y[m, out] = x Wᵀ (+ bias), or y += alpha x Wᵀ when `accumulate`.
+  package static func forward(
+    _ x: PackedRows, _ weight: PackedWeight, bias: UnsafePointer<Float>? = nil, into y: Matrix,
+    alpha: Float = 1, accumulate: Bool = false, on executor: Executor
+  ) {
+    if let bias {
+      precondition(!accumulate, "a bias is added once, with the first product")
+      executor.parallel(y.rows, grain: 8) { range in
+        for row in range { y.row(row).update(from: bias, count: y.columns) }
+      }
+    }
+    GEMM.multiply(
+      x, weight.forward, into: y, alpha: alpha, accumulate: accumulate || bias != nil, on: executor)
+  }
+
+  /// y += bias, in every row.
+  package static func addBias(
+    _ bias: UnsafePointer<Float>, to y: Matrix, on executor: Executor
+  ) {
+    executor.parallel(y.rows, grain: 8) { range in
+      for row in range { executor.kernels.axpy_f32(y.row(row), bias, 1, y.columns) }
+    }
+  }
+
+  /// dx[m, in] (+)= alpha dy W.
+  package static func backwardInput(
+    _ dy: PackedRows, _ weight: PackedWeight, into dx: Matrix, alpha: Float = 1, accumulate: Bool,
+    on executor: Executor
+  ) {
+    guard let backward = weight.backward else {
+      preconditionFailure("this weight was packed for the forward pass only")
+    }
+    GEMM.multiply(dy, backward, into: dx, alpha: alpha, accumulate: accumulate, on: executor)
+  }
+
+  /// dW[out, in] += alpha dyᵀ x, reduced over the rows (tokens).
+  package static func backwardWeight(
+    _ dy: Matrix, _ x: Matrix, into dw: Matrix, alpha: Float = 1, on executor: Executor
+  ) {
+    executor.withScratch { scratch in
+      let tile = executor.kernels.tile
+      let a = PackedRows(
+        in: scratch, m: dy.columns, k: dy.rows, type: executor.compute, tile: tile)
+      a.pack(from: dy, transposed: true, on: executor)
+      let b = PackedMatrix(in: scratch, k: x.rows, n: x.columns, type: executor.compute, tile: tile)
+      b.pack(from: x, transposed: false, on: executor)
+      GEMM.multiply(a, b, into: dw, alpha: alpha, accumulate: true, on: executor)
+    }
+  }
+
+  /// dbias[out] += column sums of dy. One worker per column range, rows in order.
+  package static func backwardBias(
+    _ dy: Matrix, into dbias: UnsafeMutablePointer<Float>, on executor: Executor
+  ) {
+    executor.parallel(dy.columns, grain: 64) { range in
+      for row in 0..<dy.rows {
+        executor.kernels.axpy_f32(
+          dbias + range.lowerBound, dy.row(row) + range.lowerBound, 1, range.count)
+      }
+    }
+  }
+}

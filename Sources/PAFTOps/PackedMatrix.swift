@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTKernels
+import PAFTMachine
+
+/// The right operand of a GEMM, k x n, in the column panels that the tile kernel streams
+/// (layout: KernelTable). Packed once and multiplied many times: weights, and K and V in attention.
+package struct PackedMatrix: @unchecked Sendable, BitwiseCopyable {
+  package let base: UnsafeMutableRawPointer
+  package let k: Int
+  package let n: Int
+  package let type: ComputeType
+  package let tile: KernelTable.Tile
+
+  package var panels: Int { (n + tile.columns - 1) / tile.columns }
+
+  /// Bytes of a packed k x n operand.
+  package static func bytes(k: Int, n: Int, type: ComputeType, tile: KernelTable.Tile) -> Int {
+    let full = n / tile.columns * tile.columns
+    let width = full + (n > full ? tile.width(n - full) : 0)
+    return type.padded(k) * width * type.size
+  }
+
+  package init(in arena: Arena, k: Int, n: Int, type: ComputeType, tile: KernelTable.Tile) {
+    let bytes = Self.bytes(k: k, n: n, type: type, tile: tile)
+    self.init(
+      at: UnsafeMutableRawPointer(arena.allocate(UInt8.self, count: max(64, bytes))), k: k, n: n,
+      type: type, tile: tile)
+  }
+
+  init(
+    at base: UnsafeMutableRawPointer, k: Int, n: Int, type: ComputeType, tile: KernelTable.Tile
+  ) {
+    self.base = base
+    self.k = k
+    self.n = n
+    self.type = type
+    self.tile = tile
+  }
+
+  @inline(__always) func columns(of panel: Int) -> Int {
+    min(tile.columns, n - panel * tile.columns)
+  }
+
+  /// Address of `panel` at reduced index `from` (even in bf16).
+  @inline(__always) func address(panel: Int, from k0: Int) -> UnsafeMutableRawPointer {
+    let width = tile.width(columns(of: panel))
+    let element = panel * tile.columns * type.padded(k) + k0 * width
+    return base + element * type.size
+  }
+
+  /// The operand's columns in `range`, which starts at a panel boundary and ends at one or at n.
+  package func panels(_ range: Range<Int>) -> PackedMatrix {
+    precondition(
+      range.lowerBound % tile.columns == 0
+        && (range.upperBound % tile.columns == 0 || range.upperBound == n))
+    return PackedMatrix(
+      at: base + range.lowerBound * type.padded(k) * type.size, k: k, n: range.count, type: type,
+      tile: tile)
+  }
+
+  /// Fills one panel. `transposed`: the source is stored [n, k] (a weight [out, in]).
+  @inline(__always)
+  func pack(panel: Int, from source: Matrix, transposed: Bool, _ kernels: KernelTable) {
+    let columns = columns(of: panel)
+    let target = address(panel: panel, from: 0)
+    let first = panel * tile.columns
+    let start = transposed ? source.row(first) : source.base + first
+    switch (type, transposed) {
+    case (.f32, false):
+      kernels.packB_f32(
+        target.assumingMemoryBound(to: Float.self), start, columns, k, source.stride)
+    case (.f32, true):
+      kernels.packBT_f32(
+        target.assumingMemoryBound(to: Float.self), start, columns, k, source.stride)
+    case (.bf16, false):
+      kernels.packB_bf16(
+        target.assumingMemoryBound(to: UInt16.self), start, columns, k, source.stride)
+    case (.bf16, true):
+      kernels.packBT_bf16(
+        target.assumingMemoryBound(to: UInt16.self), start, columns, k, source.stride)
+    }
+  }
+
+  /// Packs the whole operand: source [k, n], or [n, k] when `transposed`.
+  package func pack(from source: Matrix, transposed: Bool, on executor: Executor) {
+    precondition(
+      transposed
+        ? source.rows == n && source.columns == k : source.rows == k && source.columns == n,
+      "pack: source \(source.rows)x\(source.columns), operand k \(k) n \(n)")
+    executor.parallel(panels) { range in
+      for panel in range {
+        pack(panel: panel, from: source, transposed: transposed, executor.kernels)
+      }
+    }
+  }
+}
+
+/// The left operand of a GEMM, m x k, in row panels. Activations are packed once and shared by
+/// every weight they meet (q, k and v; gate and up).
+package struct PackedRows: @unchecked Sendable, BitwiseCopyable {
+  package let base: UnsafeMutableRawPointer
+  package let m: Int
+  package let k: Int
+  package let type: ComputeType
+  package let tile: KernelTable.Tile
+
+  package var panels: Int { (m + tile.rows - 1) / tile.rows }
+
+  package static func bytes(m: Int, k: Int, type: ComputeType, tile: KernelTable.Tile) -> Int {
+    (m + tile.rows - 1) / tile.rows * tile.rows * type.padded(k) * type.size
+  }
+
+  package init(in arena: Arena, m: Int, k: Int, type: ComputeType, tile: KernelTable.Tile) {
+    let bytes = Self.bytes(m: m, k: k, type: type, tile: tile)
+    self.init(
+      at: UnsafeMutableRawPointer(arena.allocate(UInt8.self, count: max(64, bytes))), m: m, k: k,
+      type: type, tile: tile)
+  }
+
+  init(
+    at base: UnsafeMutableRawPointer, m: Int, k: Int, type: ComputeType, tile: KernelTable.Tile
+  ) {
+    self.base = base
+    self.m = m
+    self.k = k
+    self.type = type
+    self.tile = tile
+  }
+
+  @inline(__always) func rows(of panel: Int) -> Int { min(tile.rows, m - panel * tile.rows) }
+
+  @inline(__always) func address(panel: Int, from k0: Int) -> UnsafeMutableRawPointer {
+    base + (panel * type.padded(k) + k0) * tile.rows * type.size
+  }
+
+  /// Fills one panel. `transposed`: the source is stored [k, m].
+  @inline(__always)
+  func pack(panel: Int, from source: Matrix, transposed: Bool, _ kernels: KernelTable) {
+    let rows = rows(of: panel)
+    let target = address(panel: panel, from: 0)
+    let first = panel * tile.rows
+    let start = transposed ? source.base + first : source.row(first)
+    switch (type, transposed) {
+    case (.f32, false):
+      kernels.packA_f32(target.assumingMemoryBound(to: Float.self), start, rows, k, source.stride)
+    case (.f32, true):
+      kernels.packAT_f32(target.assumingMemoryBound(to: Float.self), start, rows, k, source.stride)
+    case (.bf16, false):
+      kernels.packA_bf16(target.assumingMemoryBound(to: UInt16.self), start, rows, k, source.stride)
+    case (.bf16, true):
+      kernels.packAT_bf16(
+        target.assumingMemoryBound(to: UInt16.self), start, rows, k, source.stride)
+    }
+  }
+
+  package func pack(from source: Matrix, transposed: Bool = false, on executor: Executor) {
+    precondition(
+      transposed
+        ? source.rows == k && source.columns == m : source.rows == m && source.columns == k,
+      "pack: source \(source.rows)x\(source.columns), operand m \(m) k \(k)")
+    executor.parallel(panels) { range in
+      for panel in range {
+        pack(panel: panel, from: source, transposed: transposed, executor.kernels)
+      }
+    }
+  }
+}

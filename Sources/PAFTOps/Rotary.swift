@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTKernels
+import PAFTMachine
+
+/// Cosines and sines of rotary position embedding (Su et al. 2021), one row of headSize/2 per
+/// position, filled once for all positions a model is used at.
+package struct RotaryTable: @unchecked Sendable {
+  package let cos: Matrix
+  package let sin: Matrix
+
+  package init(in arena: Arena, positions: Int, headSize: Int) {
+    cos = Matrix(in: arena, rows: positions, columns: headSize / 2)
+    sin = Matrix(in: arena, rows: positions, columns: headSize / 2)
+  }
+}
+
+package enum Rotary {
+  /// Rotates each row's heads in place by its position; `sign` -1 is the backward pass.
+  package static func apply(
+    _ x: Matrix, positions: UnsafePointer<Int32>, table: RotaryTable, headSize: Int, sign: Float,
+    on executor: Executor
+  ) {
+    let heads = x.columns / headSize
+    executor.parallel(x.rows, grain: 8) { range in
+      for row in range {
+        let position = Int(positions[row])
+        executor.kernels.rope_f32(
+          x.row(row), table.cos.row(position), table.sin.row(position), heads, headSize, sign)
+      }
+    }
+  }
+}
