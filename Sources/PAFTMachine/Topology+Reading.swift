@@ -8,7 +8,8 @@ private let nodeFolder = "/sys/devices/system/node"
 extension Topology {
   /// Reads sysfs. Where it is hidden, every granted CPU counts as a core of one package and node.
   static func read(_ files: SystemFiles, granted: [Int]) throws -> Topology {
-    let online = files.cpuList(cpuFolder + "/online") ?? granted
+    let listed = files.cpuList(cpuFolder + "/online") ?? []
+    let online = listed.isEmpty ? granted : listed
     guard !online.isEmpty else {
       throw Fault(
         .unexpected, "no CPU found: \(files.root)\(cpuFolder)/online is missing or unreadable",
