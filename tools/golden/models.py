@@ -9,7 +9,7 @@ Each folder holds
   golden.safetensors          logits.<i> [T, V] of sequence i run alone; lora.logits.0
   golden_grads.safetensors    d loss / d parameter for every stored tensor; a tied embedding carries
                               the sum of both its uses
-  adapter/                    PEFT folder: r 4, alpha 8, every linear layer but lm_head, A and B random
+  adapter/                    PEFT folder: r 4, alpha 8, every linear layer but lm_head; A, B random
   adapter/golden_grads.safetensors   d loss / d A and B, the base frozen, under PEFT's stored names
 and llama/ also `adapter-rslora/` (scale alpha / sqrt(r)) with `rslora.logits.0`.
 
@@ -173,6 +173,22 @@ def gradients(model, rows):
     return loss.item(), live, found
 
 
+def confirm_gradients(model, rows, generator):
+    """Central difference along one random direction of all parameters. Only a model that is float64
+    in every operation can pass: one float32 cast inside would leave noise of 0.1."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    directions = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
+    expected = sum((p.grad * d).sum().item() for p, d in zip(parameters, directions))
+    step, values = 1e-6, []
+    with torch.no_grad():
+        for distance in (step, -2 * step, step):
+            for p, d in zip(parameters, directions):
+                p.add_(d, alpha=distance)
+            values.append(exact.token_mean_loss(model, rows)[0].item())
+    found = (values[0] - values[1]) / (2 * step)
+    assert abs(found - expected) < 1e-6 * abs(expected), (found, expected)
+
+
 def stored(tensors):
     return {n: t.detach().to(torch.float32).contiguous() for n, t in tensors.items()}
 
@@ -240,6 +256,7 @@ def make(name, config, root, seed):
         plain = [exact.logits_alone(stock, row["input_ids"]) for row in rows]
     true = exact.make_exact(exact.load_stock(folder))
     loss, live, grads = gradients(true, rows)
+    confirm_gradients(true, rows, torch.Generator().manual_seed(seed))
     with torch.no_grad():
         for i, row in enumerate(rows):
             values[f"logits.{i}"] = exact.logits_alone(true, row["input_ids"])
@@ -253,6 +270,7 @@ def make(name, config, root, seed):
     lora_plain = exact.logits_alone(lora, rows[0]["input_ids"])
     exact.make_exact(lora)
     lora_loss, _, lora_grads = gradients(lora, rows)
+    confirm_gradients(lora, rows, torch.Generator().manual_seed(seed))
     values["lora.logits.0"] = exact.logits_alone(lora, rows[0]["input_ids"])
     agree(f"{name} lora", lora_plain, values["lora.logits.0"])
     assert (values["lora.logits.0"] - values["logits.0"]).abs().max() > 0.1

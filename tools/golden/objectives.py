@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make Tests/Fixtures/training/objectives.json: losses, their gradients, and schedules.
 
-  cases       inputs (summed log-probabilities of policy and reference, lengths, beta, KTO's z) and per
-              loss [value, d/dlogpi_w, d/dlogpi_l], by automatic differentiation in float64. The first
-              case is an easy one by hand, the later ones reach |beta * D| = 1000 and tiny |logp|.
+  cases       inputs (summed log-probabilities of policy and reference, lengths, beta, KTO's z) and
+              per loss [value, d/dlogpi_w, d/dlogpi_l], by automatic differentiation in float64.
+              The first case is an easy one by hand, later ones reach |beta * D| = 1000 and tiny
+              |logp|.
   batches     losses that look across the batch (aot, aot_unpaired): mean value, gradient per pair
   functions   softplus(-x), log1mexp(p) and ORPO's log odds to 50 digits (mpmath), rounded
   schedules   the factor on the learning rate at t = 0 .. T as transformers' own schedulers give it
@@ -16,6 +17,7 @@ no longer has, is compared with CPO's label smoothing, whose algebra is the same
 import argparse
 import json
 import pathlib
+from collections import defaultdict
 from types import SimpleNamespace
 
 import mpmath
@@ -157,7 +159,9 @@ def batches(generator):
             loss = ((1 - smoothing) * sp(-0.1 * d) + smoothing * sp(0.1 * d)).mean()
             grads = torch.autograd.grad(loss, [w, l], retain_graph=True)
             entry["losses"][name] = {
-                "value": loss.item(), "d_w": grads[0].tolist(), "d_l": grads[1].tolist()
+                "value": loss.item(),
+                "d_w": grads[0].tolist(),
+                "d_l": grads[1].tolist(),
             }
         found.append(entry)
     return found
@@ -170,10 +174,32 @@ def functions():
     exact_sp = lambda x: mpmath.log1p(mpmath.exp(x))
     exact_log1mexp = lambda p: mpmath.log(-mpmath.expm1(p))
     xs = [0.0, 1e-9, 0.5, -0.5, 3.0, -3.0, 20.0, -20.0, 36.5, -36.5, 50.0, -50.0, 700.0, -700.0]
-    ps = [-1e-30, -1e-12, -1e-8, -1e-3, -0.5, -0.69, -0.6931471805599453, -0.7, -1.0, -5.0, -20.0,
-          -36.0, -50.0, -100.0, -700.0]
-    odds = [(-1e-6, -3.0), (-3.0, -1e-6), (-40.0, -40.5), (-0.7, -0.69), (-1e-12, -1e-12),
-            (-2.5, -0.01), (-700.0, -1.0)]
+    ps = [
+        -1e-30,
+        -1e-12,
+        -1e-8,
+        -1e-3,
+        -0.5,
+        -0.69,
+        -0.6931471805599453,
+        -0.7,
+        -1.0,
+        -5.0,
+        -20.0,
+        -36.0,
+        -50.0,
+        -100.0,
+        -700.0,
+    ]
+    odds = [
+        (-1e-6, -3.0),
+        (-3.0, -1e-6),
+        (-40.0, -40.5),
+        (-0.7, -0.69),
+        (-1e-12, -1e-12),
+        (-2.5, -0.01),
+        (-700.0, -1.0),
+    ]
     exact_odds = lambda w, l: (w - l) - (exact_log1mexp(w) - exact_log1mexp(l))
     return {
         "softplus_of_minus": [[x, float(exact_sp(-mp(x)))] for x in xs],
@@ -228,21 +254,30 @@ def trl_dpo(case, kind, divergence="reverse_kl"):
     outputs = SimpleNamespace(
         log_probs=log_probs, entropy=shape, mean_logits=shape, is_top1=shape.bool()
     )
-    metrics = {"train": {}, "eval": {}}
     trainer = Nothing()
     vars(trainer).update(
-        ld_alpha=None, aux_loss_enabled=False, precompute_ref_logps=True, use_weighting=False,
-        f_divergence_type=divergence, f_alpha_divergence_coef=ALPHA, beta=case["beta"],
-        loss_types=[kind], loss_weights=[1.0], _total_train_tokens=0, _tp_size=1,
+        ld_alpha=None,
+        aux_loss_enabled=False,
+        precompute_ref_logps=True,
+        use_weighting=False,
+        f_divergence_type=divergence,
+        f_alpha_divergence_coef=ALPHA,
+        beta=case["beta"],
+        loss_types=[kind],
+        loss_weights=[1.0],
+        _total_train_tokens=0,
+        _tp_size=1,
         label_smoothing=EXO if kind == "exo_pair" else SMOOTHING,
-        accelerator=SimpleNamespace(device="cpu", gather=lambda x: x, gather_for_metrics=lambda x: x),
+        accelerator=SimpleNamespace(
+            device="cpu", gather=lambda x: x, gather_for_metrics=lambda x: x
+        ),
         args=SimpleNamespace(discopop_tau=TAU),
     )
-    from collections import defaultdict
-
-    trainer._metrics = {mode: defaultdict(list) for mode in metrics}
+    trainer._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
     inputs = {
-        "input_ids": mask, "attention_mask": mask, "completion_mask": mask,
+        "input_ids": mask,
+        "attention_mask": mask,
+        "completion_mask": mask,
         "ref_chosen_logps": torch.tensor([case["ref_w"]]),
         "ref_rejected_logps": torch.tensor([case["ref_l"]]),
     }
@@ -254,8 +289,12 @@ def trl_cpo(case, kind, smoothing=0.0, alpha=0.0):
     if kind in ("ipo", "simpo"):
         w, l = w / case["n_w"], l / case["n_l"]
     trainer = SimpleNamespace(
-        alpha=alpha, beta=case["beta"], loss_type=kind, simpo_gamma=GAMMA,
-        label_smoothing=smoothing, accelerator=SimpleNamespace(device="cpu"),
+        alpha=alpha,
+        beta=case["beta"],
+        loss_type=kind,
+        simpo_gamma=GAMMA,
+        label_smoothing=smoothing,
+        accelerator=SimpleNamespace(device="cpu"),
     )
     tensors = (torch.tensor(v, dtype=torch.float64) for v in (w, l))
     return CPOTrainer.cpo_loss(trainer, *tensors)[0].item()
@@ -264,17 +303,38 @@ def trl_cpo(case, kind, smoothing=0.0, alpha=0.0):
 def trl_orpo(case):
     trainer = SimpleNamespace(beta=case["beta"], accelerator=SimpleNamespace(device="cpu"))
     means = (case["logpi_w"] / case["n_w"], case["logpi_l"] / case["n_l"])
-    return -ORPOTrainer.odds_ratio_loss(trainer, *(torch.tensor(m).float() for m in means))[0].item()
+    return -ORPOTrainer.odds_ratio_loss(trainer, *(torch.tensor(m).float() for m in means))[
+        0
+    ].item()
 
 
 def witnesses():
     """Loss name -> (TRL's value of a case, relative tolerance): DPO and ORPO compute in float32."""
-    table = {name: (lambda c, n=name: trl_dpo(c, n), 1e-4) for name in (
-        "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard",
-        "apo_zero", "apo_down", "discopop", "sigmoid_norm")}
-    table |= {f"sigmoid/{ours}": (lambda c, t=theirs: trl_dpo(c, "sigmoid", t), 1e-4)
-              for ours, theirs in (("forward_kl", "forward_kl"), ("js", "js_divergence"),
-                                   ("alpha", "alpha_divergence"))}
+    table = {
+        name: (lambda c, n=name: trl_dpo(c, n), 1e-4)
+        for name in (
+            "sigmoid",
+            "hinge",
+            "ipo",
+            "exo_pair",
+            "nca_pair",
+            "robust",
+            "bco_pair",
+            "sppo_hard",
+            "apo_zero",
+            "apo_down",
+            "discopop",
+            "sigmoid_norm",
+        )
+    }
+    table |= {
+        f"sigmoid/{ours}": (lambda c, t=theirs: trl_dpo(c, "sigmoid", t), 1e-4)
+        for ours, theirs in (
+            ("forward_kl", "forward_kl"),
+            ("js", "js_divergence"),
+            ("alpha", "alpha_divergence"),
+        )
+    }
     table |= {
         "orpo_odds": (trl_orpo, 1e-4),
         "cpo_sigmoid": (lambda c: trl_cpo(c, "sigmoid"), 1e-12),
@@ -284,9 +344,14 @@ def witnesses():
         "simpo": (lambda c: trl_cpo(c, "simpo"), 1e-12),
         "simpo_smoothed": (lambda c: trl_cpo(c, "simpo", SMOOTHING), 1e-12),
         "alphapo": (lambda c: trl_cpo(c, "simpo", alpha=ALPHA_PO), 1e-9),
-        "cdpo": (lambda c: trl_cpo(
-            dict(c, logpi_w=c["logpi_w"] - c["ref_w"], logpi_l=c["logpi_l"] - c["ref_l"]),
-            "sigmoid", SMOOTHING), 1e-12),
+        "cdpo": (
+            lambda c: trl_cpo(
+                dict(c, logpi_w=c["logpi_w"] - c["ref_w"], logpi_l=c["logpi_l"] - c["ref_l"]),
+                "sigmoid",
+                SMOOTHING,
+            ),
+            1e-12,
+        ),
     }
     return table
 
@@ -319,8 +384,12 @@ def main():
     confirm(rows)
     golden = {
         "constants": {
-            "label_smoothing": SMOOTHING, "exo_label_smoothing": EXO, "discopop_tau": TAU,
-            "alpha_divergence": ALPHA, "simpo_gamma": GAMMA, "alphapo_alpha": ALPHA_PO,
+            "label_smoothing": SMOOTHING,
+            "exo_label_smoothing": EXO,
+            "discopop_tau": TAU,
+            "alpha_divergence": ALPHA,
+            "simpo_gamma": GAMMA,
+            "alphapo_alpha": ALPHA_PO,
             "exponent_clamp": CLAMP,
         },
         "cases": rows,

@@ -3,12 +3,12 @@
 
   sft.jsonl, pairs.jsonl   20 pre-tokenised rows / pairs each; step i takes rows 4i .. 4i+3 mod 20,
                            so 20 steps are 4 epochs in file order
-  adapter/                 the initial PEFT adapter of the LoRA runs (A random, B zero), for models/llama
+  adapter/                 the LoRA runs' initial PEFT adapter (A random, B zero), for models/llama
   golden.json              `settings` and, per run, `losses` and `grad_norms` (before the update and
-                           before clipping), `learning_rates`, and of each trained tensor the sum, the
-                           L2 norm and the L2 norm of its change after the last step. Values are
-                           float64; `losses_f32` are those of the untouched float32 model: the gap is
-                           what a correct float32 trainer may show.
+                           before clipping), `learning_rates`, and of each trained tensor after the
+                           last step the sum, the L2 norm and the L2 norm of its change. Values
+                           are float64; `losses_f32` are those of the untouched float32 model: the
+                           gap is what a correct float32 trainer may show.
   product_l1.json          penalty and gradients of lambda * sum|s B A| by automatic differentiation
 
 The loops share nothing with any trainer: torch.optim.AdamW, clip_grad_norm_ and the formulas.
@@ -74,13 +74,15 @@ def pair_rows(generator):
     """Completions of 1 to 12 tokens; the second pair's rejected answer has a single token."""
     rows = []
     for index in range(ROWS):
-        rows.append({
-            "prompt_input_ids": random_ids(random_length(2, 9, generator), generator),
-            "chosen_input_ids": random_ids(random_length(2, 12, generator), generator),
-            "rejected_input_ids": random_ids(
-                1 if index == 1 else random_length(2, 12, generator), generator
-            ),
-        })
+        rows.append(
+            {
+                "prompt_input_ids": random_ids(random_length(2, 9, generator), generator),
+                "chosen_input_ids": random_ids(random_length(2, 12, generator), generator),
+                "rejected_input_ids": random_ids(
+                    1 if index == 1 else random_length(2, 12, generator), generator
+                ),
+            }
+        )
     return rows
 
 
@@ -121,7 +123,7 @@ def log1mexp(p):
 
 
 def orpo_loss(model, rows):
-    """NLL over prompt and chosen answer, by token over the batch, plus beta * softplus(-log odds)."""
+    """NLL by token over all prompts and chosen answers, plus beta * softplus(-log odds)."""
     odds, nll, tokens = [], 0.0, 0
     for row in rows:
         (chosen, whole), (rejected, _) = pair_logps(model, row)
@@ -145,7 +147,9 @@ def product_penalty(b, a, scale):
 
 def lora_pairs(trained):
     """[(A, B)] of each adapted module, from the trained tensors by name."""
-    return [(t, trained[n.replace("lora_A", "lora_B")]) for n, t in trained.items() if "lora_A" in n]
+    return [
+        (t, trained[n.replace("lora_A", "lora_B")]) for n, t in trained.items() if "lora_A" in n
+    ]
 
 
 def add_product_gradient(trained, penalty):
@@ -191,7 +195,9 @@ def train(paths, run, rows, double):
     """One run of 20 steps; a dictionary of what it measured."""
     lora, l1 = run["adapter"] == "lora", run.get("l1")
     model = load(paths["base"], paths["adapter"] if lora else None, double)
-    trained = {n.replace(".default.", "."): p for n, p in model.named_parameters() if p.requires_grad}
+    trained = {
+        n.replace(".default.", "."): p for n, p in model.named_parameters() if p.requires_grad
+    }
     start = {n: p.detach().clone() for n, p in trained.items()}
     decay = run["weight_decay"]
     groups = [
@@ -252,15 +258,24 @@ RUNS = {
     "orpo_lora": dict(objective="orpo", adapter="lora", learning_rate=LORA, weight_decay=0.01),
     # Weight decay is 0 where there is a penalty: otherwise lambda is not identifiable.
     "sft_full_prox": dict(
-        objective="sft", adapter="full", learning_rate=FULL, weight_decay=0.0,
+        objective="sft",
+        adapter="full",
+        learning_rate=FULL,
+        weight_decay=0.0,
         l1={"form": "delta", "mode": "prox", "lambda": 0.3},
     ),
     "sft_lora_factor_prox": dict(
-        objective="sft", adapter="lora", learning_rate=LORA, weight_decay=0.0,
+        objective="sft",
+        adapter="lora",
+        learning_rate=LORA,
+        weight_decay=0.0,
         l1={"form": "factor", "mode": "prox", "lambda": 0.1},
     ),
     "sft_lora_product": dict(
-        objective="sft", adapter="lora", learning_rate=LORA, weight_decay=0.0,
+        objective="sft",
+        adapter="lora",
+        learning_rate=LORA,
+        weight_decay=0.0,
         l1={"form": "product", "mode": "post_clip", "lambda": 2e-3},
     ),
 }
@@ -292,10 +307,17 @@ def product_l1(path, generator):
         b.requires_grad_(), a.requires_grad_()
         value = penalty * product_penalty(b, a, scale)
         value.backward()
-        cases.append({
-            "scale": scale, "lambda": penalty, "B": b.tolist(), "A": a.tolist(),
-            "penalty": value.item(), "dB": b.grad.tolist(), "dA": a.grad.tolist(),
-        })
+        cases.append(
+            {
+                "scale": scale,
+                "lambda": penalty,
+                "B": b.tolist(),
+                "A": a.tolist(),
+                "penalty": value.item(),
+                "dB": b.grad.tolist(),
+                "dA": a.grad.tolist(),
+            }
+        )
     path.write_text(json.dumps(cases) + "\n")
 
 
@@ -335,8 +357,10 @@ def main():
             zeros += f" of {sum(e['count'] for e in true['final'].values())}"
         first, last = true["losses"][0], true["losses"][-1]
         spread = min(true["grad_norms"]), max(true["grad_norms"])
-        print(f"{name:21} {first:.5f} -> {last:.5f}  f32 gap {gap:.0e}  "
-              f"grad norm {spread[0]:.3f}..{spread[1]:.3f}{zeros}")
+        print(
+            f"{name:21} {first:.5f} -> {last:.5f}  f32 gap {gap:.0e}  "
+            f"grad norm {spread[0]:.3f}..{spread[1]:.3f}{zeros}"
+        )
     (root / "golden.json").write_text(json.dumps(golden, indent=1) + "\n")
 
 
