@@ -37,7 +37,7 @@ package enum Manifest {
         throw Fault(
           .checkpoint, "\(file.path): \(file.bytes.count) bytes, the manifest says \(size)")
       }
-      let found = hex(CRC32C.of(file.bytes))
+      let found = hex(file.withBytes { CRC32C.of($0) })
       guard found == sum else {
         throw Fault(.checkpoint, "\(file.path): checksum \(found), the manifest says \(sum)")
       }
@@ -64,7 +64,7 @@ package enum Manifest {
       } else {
         let file = try MappedFile(path)
         files[prefix + name] = [
-          "size": JSON(file.bytes.count), "crc32c": .string(hex(CRC32C.of(file.bytes))),
+          "size": JSON(file.bytes.count), "crc32c": .string(hex(file.withBytes { CRC32C.of($0) })),
         ]
       }
     }

@@ -34,9 +34,16 @@ package final class MappedFile: Sendable {
 
   deinit { if count > 0 { munmap(UnsafeMutableRawPointer(bitPattern: base), count) } }
 
-  /// Valid as long as this object lives.
+  /// Valid as long as this object lives: hold it in a variable, or use `withBytes`.
   package var bytes: UnsafeRawBufferPointer {
     UnsafeRawBufferPointer(start: UnsafeRawPointer(bitPattern: base), count: count)
+  }
+
+  package func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E)
+    -> R
+  {
+    defer { withExtendedLifetime(self) {} }
+    return try body(bytes)
   }
 
   /// Asks the kernel to read `range` ahead of its use.

@@ -100,3 +100,9 @@ package struct ByteKey: Hashable, Sendable {
     if done == nil { for byte in text.utf8 { hasher.combine(byte) } }
   }
 }
+
+extension JSONObject: ExpressibleByDictionaryLiteral {
+  package init(dictionaryLiteral elements: (String, JSON)...) {
+    for (key, value) in elements { set(key, value) }
+  }
+}

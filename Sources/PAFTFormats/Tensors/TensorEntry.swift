@@ -34,7 +34,7 @@ package struct TensorEntry: @unchecked Sendable {
         "\(path): tensor \(quoted(name)) has type \(dtype.rawValue), expected a float type")
     }
     guard let base = bytes.baseAddress, !range.isEmpty else { return }
-    _ = FloatDecoding.decode(base, dtype, range, into: target)
+    withExtendedLifetime(file) { _ = FloatDecoding.decode(base, dtype, range, into: target) }
   }
 
   package func floats() throws(Fault) -> [Float] {
