@@ -100,7 +100,8 @@ let package = Package(
       name: "PAFTMachineTests",
       dependencies: ["PAFTMachine", "CMachine", "PAFTTestSupport", "CAllocationCounter"]),
     .testTarget(name: "PAFTFormatsTests", dependencies: ["PAFTFormats", "PAFTTestSupport"]),
-    .testTarget(name: "PAFTKernelsTests", dependencies: ["PAFTKernels", "PAFTTestSupport"]),
+    .testTarget(
+      name: "PAFTKernelsTests", dependencies: ["PAFTBase", "PAFTKernels", "PAFTTestSupport"]),
     .testTarget(name: "PAFTTextTests", dependencies: ["PAFTText", "PAFTTestSupport"]),
     .testTarget(
       name: "PAFTOpsTests", dependencies: ["PAFTOps", "PAFTTestSupport", "CAllocationCounter"]),

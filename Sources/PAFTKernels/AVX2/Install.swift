@@ -16,7 +16,9 @@ func install(_ table: inout KernelTable) {
   table.packBT_f32 = { packBT_f32(Lanes.self, $0, $1, $2, $3, $4) }
   table.packBT_bf16 = { packBT_bf16(Lanes.self, $0, $1, $2, $3, $4) }
   table.rmsNorm_f32 = { rmsNorm_f32(Lanes.self, $0, $1, $2, $3, $4, $5, $6, $7) }
-  table.rmsNormBackward_f32 = { rmsNormBackward_f32(Lanes.self, $0, $1, $2, $3, $4, $5, $6, $7, $8, $9) }
+  table.rmsNormBackward_f32 = {
+    rmsNormBackward_f32(Lanes.self, $0, $1, $2, $3, $4, $5, $6, $7, $8, $9)
+  }
   table.rope_f32 = { rope_f32(Lanes.self, $0, $1, $2, $3, $4, $5) }
   table.swiglu_f32 = { swiglu_f32(Lanes.self, $0, $1, $2, $3) }
   table.swigluBackward_f32 = { swigluBackward_f32(Lanes.self, $0, $1, $2, $3, $4, $5) }

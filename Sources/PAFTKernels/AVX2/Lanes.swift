@@ -127,16 +127,26 @@ enum Lanes: InstructionSet {
     paft_reload()
   }
 
-  @inline(__always) static func transpose_f32(_ dst: UnsafeMutablePointer<Float>, _ dstStride: Int, _ src: UnsafePointer<Float>, _ srcStride: Int, _ rows: Int, _ width: Int32) {
+  @inline(__always) static func transpose_f32(
+    _ dst: UnsafeMutablePointer<Float>, _ dstStride: Int, _ src: UnsafePointer<Float>,
+    _ srcStride: Int, _ rows: Int, _ width: Int32
+  ) {
     paft_transpose_f32(dst, dstStride, src, srcStride, rows, width)
   }
-  @inline(__always) static func transpose_bf16(_ dst: UnsafeMutablePointer<UInt16>, _ dstStride: Int, _ src: UnsafePointer<Float>, _ srcStride: Int, _ rows: Int, _ width: Int32) {
+  @inline(__always) static func transpose_bf16(
+    _ dst: UnsafeMutablePointer<UInt16>, _ dstStride: Int, _ src: UnsafePointer<Float>,
+    _ srcStride: Int, _ rows: Int, _ width: Int32
+  ) {
     paft_transpose_bf16(dst, dstStride, src, srcStride, rows, width)
   }
-  @inline(__always) static func copySix(_ dst: UnsafeMutablePointer<Float>, _ src: UnsafePointer<Float>) {
+  @inline(__always) static func copySix(
+    _ dst: UnsafeMutablePointer<Float>, _ src: UnsafePointer<Float>
+  ) {
     paft_copy_six(dst, src)
   }
-  @inline(__always) static func copySixPairs(_ dst: UnsafeMutablePointer<UInt16>, _ even: UnsafePointer<Float>, _ odd: UnsafePointer<Float>) {
+  @inline(__always) static func copySixPairs(
+    _ dst: UnsafeMutablePointer<UInt16>, _ even: UnsafePointer<Float>, _ odd: UnsafePointer<Float>
+  ) {
     paft_copy_six_pairs(dst, even, odd)
   }
 }

@@ -43,11 +43,15 @@ private func byRows_bf16<let C: Int>(_: TileShape<0, C>.Type, _ call: TileCall<U
 }
 
 @inline(never)
-private func tile_f32<let R: Int, let C: Int>(_ shape: TileShape<R, C>.Type, _ call: TileCall<Float>) {
+private func tile_f32<let R: Int, let C: Int>(
+  _ shape: TileShape<R, C>.Type, _ call: TileCall<Float>
+) {
   multiplyTile_f32(Lanes.self, shape, call)
 }
 
 @inline(never)
-private func tile_bf16<let R: Int, let C: Int>(_ shape: TileShape<R, C>.Type, _ call: TileCall<UInt16>) {
+private func tile_bf16<let R: Int, let C: Int>(
+  _ shape: TileShape<R, C>.Type, _ call: TileCall<UInt16>
+) {
   multiplyTile_bf16(widening: Lanes.self, shape, call)
 }

@@ -53,17 +53,25 @@ package struct KernelTable: Sendable {
     ) -> Void
 
   /// One A panel from row-major source [rows, k] with row stride `stride`; rows <= MR.
-  package var packA_f32: @convention(c) (_ dst: Out, _ src: In, _ rows: Int, _ k: Int, _ stride: Int) -> Void
-  package var packA_bf16: @convention(c) (_ dst: Out16, _ src: In, _ rows: Int, _ k: Int, _ stride: Int) -> Void
+  package var packA_f32:
+    @convention(c) (_ dst: Out, _ src: In, _ rows: Int, _ k: Int, _ stride: Int) -> Void
+  package var packA_bf16:
+    @convention(c) (_ dst: Out16, _ src: In, _ rows: Int, _ k: Int, _ stride: Int) -> Void
   /// One A panel from a source stored [k, rows] (transposed), row stride `stride`; rows <= MR.
-  package var packAT_f32: @convention(c) (_ dst: Out, _ src: In, _ rows: Int, _ k: Int, _ stride: Int) -> Void
-  package var packAT_bf16: @convention(c) (_ dst: Out16, _ src: In, _ rows: Int, _ k: Int, _ stride: Int) -> Void
+  package var packAT_f32:
+    @convention(c) (_ dst: Out, _ src: In, _ rows: Int, _ k: Int, _ stride: Int) -> Void
+  package var packAT_bf16:
+    @convention(c) (_ dst: Out16, _ src: In, _ rows: Int, _ k: Int, _ stride: Int) -> Void
   /// One B panel from a source stored [k, columns] with row stride `stride`; columns <= NR.
-  package var packB_f32: @convention(c) (_ dst: Out, _ src: In, _ columns: Int, _ k: Int, _ stride: Int) -> Void
-  package var packB_bf16: @convention(c) (_ dst: Out16, _ src: In, _ columns: Int, _ k: Int, _ stride: Int) -> Void
+  package var packB_f32:
+    @convention(c) (_ dst: Out, _ src: In, _ columns: Int, _ k: Int, _ stride: Int) -> Void
+  package var packB_bf16:
+    @convention(c) (_ dst: Out16, _ src: In, _ columns: Int, _ k: Int, _ stride: Int) -> Void
   /// One B panel from a source stored [columns, k] (a weight [out, in]); columns <= NR.
-  package var packBT_f32: @convention(c) (_ dst: Out, _ src: In, _ columns: Int, _ k: Int, _ stride: Int) -> Void
-  package var packBT_bf16: @convention(c) (_ dst: Out16, _ src: In, _ columns: Int, _ k: Int, _ stride: Int) -> Void
+  package var packBT_f32:
+    @convention(c) (_ dst: Out, _ src: In, _ columns: Int, _ k: Int, _ stride: Int) -> Void
+  package var packBT_bf16:
+    @convention(c) (_ dst: Out16, _ src: In, _ columns: Int, _ k: Int, _ stride: Int) -> Void
 
   // MARK: norms, rotary, activation
 
@@ -71,7 +79,8 @@ package struct KernelTable: Sendable {
   /// contiguous values, `stride` apart in both x and y. x and y may be the same memory.
   package var rmsNorm_f32:
     @convention(c) (
-      _ y: Out, _ x: In, _ w: In, _ inverse: Out, _ rows: Int, _ dim: Int, _ stride: Int, _ eps: Float
+      _ y: Out, _ x: In, _ w: In, _ inverse: Out, _ rows: Int, _ dim: Int, _ stride: Int,
+      _ eps: Float
     ) -> Void
   /// dx += (dy*w - x * r^2 * mean(dy*w*x)) * r;  dw += dy * x * r (skipped when dw is nil).
   /// With `assign` != 0, dx is overwritten instead of added to (dy and dx may then be the same memory).
@@ -96,14 +105,17 @@ package struct KernelTable: Sendable {
   /// Online softmax of one score row: s <- exp(scale*s - m'), where m' = max(m, scale*max(s)).
   /// Updates `state[0]` = m (starts at -inf) and `state[1]` = l (sum, starts at 0); returns the
   /// factor exp(m - m') by which earlier accumulators must shrink (0 when m was -inf).
-  package var softmaxOnline_f32: @convention(c) (_ s: Out, _ n: Int, _ scale: Float, _ state: Out) -> Float
+  package var softmaxOnline_f32:
+    @convention(c) (_ s: Out, _ n: Int, _ scale: Float, _ state: Out) -> Float
   /// Backward of one attention row: p = exp(scale*s - lse); s <- p; dp <- p * (dp - delta) * scale.
   package var softmaxBackward_f32:
-    @convention(c) (_ s: Out, _ dp: Out, _ n: Int, _ scale: Float, _ lse: Float, _ delta: Float) -> Void
+    @convention(c) (_ s: Out, _ dp: Out, _ n: Int, _ scale: Float, _ lse: Float, _ delta: Float) ->
+      Void
   /// Folds a row of logits into `state` = (max, sum of exp(x - max)); starts at (-inf, 0).
   package var logSumExp_f32: @convention(c) (_ x: In, _ n: Int, _ state: Out) -> Void
   /// x <- scale * exp(x - lse): the softmax part of a cross-entropy gradient.
-  package var softmaxGradient_f32: @convention(c) (_ x: Out, _ n: Int, _ lse: Float, _ scale: Float) -> Void
+  package var softmaxGradient_f32:
+    @convention(c) (_ x: Out, _ n: Int, _ lse: Float, _ scale: Float) -> Void
   /// Index of the first largest value; NaN never wins. n >= 1.
   package var argmax_f32: @convention(c) (_ x: In, _ n: Int) -> Int
 
@@ -143,7 +155,8 @@ package struct KernelTable: Sendable {
     name: String,
     tile: Tile,
     gemmTile_f32: @escaping @convention(c) (In, In, Out, Int, Int, Int, Int, Float, Int) -> Void,
-    gemmTile_bf16: @escaping @convention(c) (In16, In16, Out, Int, Int, Int, Int, Float, Int) -> Void,
+    gemmTile_bf16:
+      @escaping @convention(c) (In16, In16, Out, Int, Int, Int, Int, Float, Int) -> Void,
     packA_f32: @escaping @convention(c) (Out, In, Int, Int, Int) -> Void,
     packA_bf16: @escaping @convention(c) (Out16, In, Int, Int, Int) -> Void,
     packAT_f32: @escaping @convention(c) (Out, In, Int, Int, Int) -> Void,
@@ -153,7 +166,8 @@ package struct KernelTable: Sendable {
     packBT_f32: @escaping @convention(c) (Out, In, Int, Int, Int) -> Void,
     packBT_bf16: @escaping @convention(c) (Out16, In, Int, Int, Int) -> Void,
     rmsNorm_f32: @escaping @convention(c) (Out, In, In, Out, Int, Int, Int, Float) -> Void,
-    rmsNormBackward_f32: @escaping @convention(c) (Out, Out?, In, In, In, In, Int, Int, Int, Int) -> Void,
+    rmsNormBackward_f32:
+      @escaping @convention(c) (Out, Out?, In, In, In, In, Int, Int, Int, Int) -> Void,
     rope_f32: @escaping @convention(c) (Out, In, In, Int, Int, Float) -> Void,
     swiglu_f32: @escaping @convention(c) (Out, In, In, Int) -> Void,
     swigluBackward_f32: @escaping @convention(c) (Out, Out, In, In, In, Int) -> Void,

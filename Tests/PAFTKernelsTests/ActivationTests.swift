@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import PAFTKernels
+import Testing
+
+@Suite(.pooled) struct ActivationTests {
+  @Test("SwiGLU equals its formula", arguments: KernelTable.available)
+  func forward(table: KernelTable) {
+    for n in awkwardLengths {
+      let (gates, ups) = (gateValues(n), Draw("up").floats(n, size: 2))
+      let (gate, up) = (Guarded(gates), Guarded(ups))
+      let y = Guarded<Float>(n, filledWith: .nan)
+      table.swiglu_f32(y.pointer, gate.pointer, up.pointer, n)
+      let expected = (0..<n).map { i in
+        Double(gates[i]) / (1 + exp(-Double(gates[i]))) * Double(ups[i])
+      }
+      // The exponential (2 ulp = 4 roundings and its argument), a sum, a quotient, two products.
+      expectClose(y.values, expected, "\(table.name) n \(n)") {
+        roundoff * 10 * abs(expected[$0]) + 0x1p-120
+      }
+      #expect(y.isIntact)
+    }
+  }
+
+  @Test("The gradient of SwiGLU equals its formula, in place too", arguments: KernelTable.available)
+  func backward(table: KernelTable) {
+    for n in awkwardLengths {
+      for inPlace in [false, true] {
+        let (gates, ups) = (gateValues(n), Draw("up").floats(n, size: 2))
+        let dys = Draw("dy").floats(n)
+        let (gate, up, dy) = (Guarded(gates), Guarded(ups), Guarded(dys))
+        let dgate = inPlace ? gate : Guarded<Float>(n, filledWith: .nan)
+        let dup = inPlace ? up : Guarded<Float>(n, filledWith: .nan)
+        table.swigluBackward_f32(
+          dgate.pointer, dup.pointer, dy.pointer, gate.pointer, up.pointer, n)
+        var (gateExpected, upExpected, bounds) = ([Double](), [Double](), [Double]())
+        for i in 0..<n {
+          let (g, u, d) = (Double(gates[i]), Double(ups[i]), Double(dys[i]))
+          let s = 1 / (1 + exp(-g))
+          gateExpected.append(d * u * s * (1 + g * exp(-g) * s))
+          upExpected.append(d * g * s)
+          // 1 - s is known to one rounding of 1, and is multiplied by g.
+          bounds.append(roundoff * (12 * abs(d * u * s) * (1 + abs(g) * 3)) + 0x1p-120)
+        }
+        expectClose(
+          dgate.values, gateExpected.map { $0.isNaN ? 0 : $0 }, "\(table.name) dgate \(n)"
+        ) {
+          bounds[$0]
+        }
+        expectClose(dup.values, upExpected, "\(table.name) dup \(n)") {
+          roundoff * 12 * abs(upExpected[$0]) + 0x1p-120
+        }
+        #expect(dgate.isIntact && dup.isIntact)
+      }
+    }
+  }
+
+  /// Gates of every size that matters, with both saturated ends among them.
+  private func gateValues(_ n: Int) -> [Float] {
+    var gates = Draw("gate").floats(n, size: 12)
+    for (i, extreme) in ([0, -0.0, 1e4, -1e4, 80, -80, 1e-40] as [Float]).enumerated()
+    where 5 * i + 3 < n {
+      gates[5 * i + 3] = extreme
+    }
+    return gates
+  }
+}
