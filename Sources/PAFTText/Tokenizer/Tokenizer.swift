@@ -127,6 +127,23 @@ package final class Tokenizer: Sendable {
   package func encode(
     _ text: String, addSpecialTokens: Bool, allowSpecial: Bool = true
   ) throws(Fault) -> [Int32] {
+    var ids = addSpecialTokens ? postProcessor.before : []
+    try encode(text, allowSpecial: allowSpecial, into: &ids)
+    if addSpecialTokens { ids.append(contentsOf: postProcessor.behind) }
+    return ids
+  }
+
+  /// With the special tokens in front of the text but without those behind it: a beginning that
+  /// goes on.
+  package func encodeOpen(_ text: String, allowSpecial: Bool = true) throws(Fault) -> [Int32] {
+    var ids = postProcessor.before
+    try encode(text, allowSpecial: allowSpecial, into: &ids)
+    return ids
+  }
+
+  private func encode(
+    _ text: String, allowSpecial: Bool, into ids: inout [Int32]
+  ) throws(Fault) {
     guard text.utf8.count <= Self.longestText else {
       throw Fault(
         .data, "a text of \(text.utf8.count) bytes, expected at most \(Self.longestText)",
@@ -134,7 +151,6 @@ package final class Tokenizer: Sendable {
     }
     let workspace = workspaces.take()
     defer { workspaces.giveBack(workspace) }
-    var ids: [Int32] = addSpecialTokens ? postProcessor.before : []
     let bytes = Array(text.utf8)
     try rawTokens.cut(bytes, allowSpecial: allowSpecial) { (part) throws(Fault) in
       switch part {
@@ -152,8 +168,6 @@ package final class Tokenizer: Sendable {
         }
       }
     }
-    if addSpecialTokens { ids.append(contentsOf: postProcessor.behind) }
-    return ids
   }
 
   private func encode(

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import PAFTBase
+import PAFTFormats
+
+/// Records → token sequences, by the rules of TRL's SFT and DPO trainers. One rule differs: the eos
+/// token is appended as an id, not as text, which some tokenizers would not recognise there.
+package struct ExampleBuilder: Sendable {
+  private let tokenizer: Tokenizer?
+  private let options: ExampleOptions
+  private let vocabularySize: Int?
+
+  /// - Parameters:
+  ///   - tokenizer: may be nil when all rows are token ids already.
+  ///   - vocabularySize: of the model; ids at or above it are an error.
+  package init(
+    tokenizer: Tokenizer?, options: ExampleOptions = ExampleOptions(), vocabularySize: Int? = nil
+  ) {
+    self.tokenizer = tokenizer
+    self.options = options
+    self.vocabularySize = vocabularySize
+  }
+
+  // MARK: - Supervised
+
+  /// - Throws: exit code 65 for a row of another kind, an id outside the vocabulary, or when no
+  ///   example is left; 78 if text must be tokenised and there is no tokenizer, or no eos token.
+  package func sft(
+    _ data: DataSet
+  ) throws(Fault) -> (examples: [SFTExample], summary: ExampleSummary) {
+    var tally = Tally()
+    var examples: [SFTExample] = []
+    for row in data.rows {
+      var (example, seamIsEven) = try sft(row, data)
+      let full = example.ids.count
+      if let limit = options.maxLength, full > limit {
+        example.ids.removeLast(full - limit)
+        example.labels.removeLast(full - limit)
+      }
+      let trained = example.trainedTokens
+      guard trained > 0 else {
+        tally.drop(row, .nothingToTrain)
+        continue
+      }
+      tally.keep(
+        length: example.ids.count, tokens: example.ids.count, trained: trained,
+        truncated: example.ids.count < full, seamIsEven: seamIsEven)
+      examples.append(example)
+    }
+    return (examples, try tally.summary(data))
+  }
+
+  private func sft(_ row: Row, _ data: DataSet) throws(Fault) -> (SFTExample, seamIsEven: Bool) {
+    switch row.record {
+    case .tokens(let ids, let labels):
+      try check(ids, row, data)
+      try check(labels, row, data)
+      return (SFTExample(ids: ids, labels: labels), true)
+    case .text(let text):
+      let ids = try ended(try encode(text, row, data), row, data)
+      return (SFTExample(ids: ids, labels: ids), true)
+    case .completion(let prompt, let completion):
+      let (start, rest, even) = try split(prompt, completion, row, data)
+      let ids = start + rest
+      let masked = options.completionOnlyLoss ?? true
+      let labels = masked ? Array(repeating: Record.ignored, count: start.count) + rest : ids
+      return (SFTExample(ids: ids, labels: labels), even)
+    case .preference, .preferenceTokens:
+      throw wrongKind(row, data, "text, a completion or token ids")
+    }
+  }
+
+  // MARK: - Preferences
+
+  /// Throws as `sft` does.
+  package func preference(
+    _ data: DataSet
+  ) throws(Fault) -> (examples: [PreferenceExample], summary: ExampleSummary) {
+    var tally = Tally()
+    var examples: [PreferenceExample] = []
+    for row in data.rows {
+      var (pair, seamIsEven) = try preference(row, data)
+      if let limit = options.maxLength, pair.prompt.count >= limit {
+        tally.drop(row, .promptTooLong)
+        continue
+      }
+      let full = pair.chosen.count + pair.rejected.count
+      if let limit = options.maxLength {
+        pair.chosen = Array(pair.chosen.prefix(limit - pair.prompt.count))
+        pair.rejected = Array(pair.rejected.prefix(limit - pair.prompt.count))
+      }
+      if pair.prompt.isEmpty, pair.chosen.count < 2 || pair.rejected.count < 2 {
+        tally.drop(row, .nothingToTrain)
+        continue
+      }
+      if pair.chosen == pair.rejected {
+        tally.drop(row, .alike)
+        continue
+      }
+      let completions = pair.chosen.count + pair.rejected.count
+      tally.keep(
+        length: pair.prompt.count + max(pair.chosen.count, pair.rejected.count),
+        tokens: 2 * pair.prompt.count + completions,
+        // The first token of a sequence is predicted by nothing.
+        trained: pair.prompt.isEmpty ? completions - 2 : completions,
+        truncated: completions < full, seamIsEven: seamIsEven)
+      examples.append(pair)
+    }
+    return (examples, try tally.summary(data))
+  }
+
+  private func preference(
+    _ row: Row, _ data: DataSet
+  ) throws(Fault) -> (PreferenceExample, seamIsEven: Bool) {
+    switch row.record {
+    case .preferenceTokens(let prompt, let chosen, let rejected):
+      for ids in [prompt, chosen, rejected] { try check(ids, row, data) }
+      return (PreferenceExample(prompt: prompt, chosen: chosen, rejected: rejected), true)
+    case .preference(let prompt, let chosen, let rejected):
+      let (start, better, even) = try split(prompt, chosen, row, data)
+      let (_, worse, alsoEven) = try split(prompt, rejected, row, data)
+      return (
+        PreferenceExample(prompt: start, chosen: better, rejected: worse), even && alsoEven
+      )
+    case .text, .completion, .tokens: throw wrongKind(row, data, "a preference pair")
+    }
+  }
+
+  // MARK: - Tokens
+
+  /// The prompt's ids, and those of the whole text after as many, with eos.
+  private func split(
+    _ prompt: String, _ completion: String, _ row: Row, _ data: DataSet
+  ) throws(Fault) -> (prompt: [Int32], rest: [Int32], even: Bool) {
+    let start = try encode(prompt, row, data)
+    let whole = try encode(prompt + completion, row, data)
+    let rest = try ended(Array(whole.dropFirst(start.count)), row, data)
+    return (start, rest, whole.starts(with: start))
+  }
+
+  /// With the tokens that the post-processor puts in front; what it would put behind is left to
+  /// the eos rule.
+  private func encode(_ text: String, _ row: Row, _ data: DataSet) throws(Fault) -> [Int32] {
+    guard let tokenizer else {
+      throw Fault(
+        .configuration,
+        "\(place(row, data)): text must be tokenised, but the model folder has no tokenizer",
+        hint: "add tokenizer.json to the model folder, or give rows of input_ids")
+    }
+    let ids: [Int32]
+    do { ids = try tokenizer.encodeOpen(text, allowSpecial: options.allowsSpecial) } catch {
+      throw Fault(error.exitCode, "\(place(row, data)): \(error.message)", hint: error.hint)
+    }
+    try check(ids, row, data)
+    return ids
+  }
+
+  private func ended(_ ids: [Int32], _ row: Row, _ data: DataSet) throws(Fault) -> [Int32] {
+    guard options.appendsEOS else { return ids }
+    guard let eos = tokenizer?.eosID else {
+      throw Fault(
+        .configuration, "the model folder names no eos token, a text would never end",
+        hint: "set eos_token in tokenizer_config.json")
+    }
+    return ids.last == eos ? ids : ids + [eos]
+  }
+
+  private func check(_ ids: [Int32], _ row: Row, _ data: DataSet) throws(Fault) {
+    guard let vocabularySize, let bad = ids.first(where: { Int($0) >= vocabularySize }) else {
+      return
+    }
+    throw Fault(
+      .data,
+      "\(place(row, data)): token id \(bad), expected below \(vocabularySize), the model's "
+        + "vocabulary")
+  }
+
+  private func wrongKind(_ row: Row, _ data: DataSet, _ expected: String) -> Fault {
+    Fault(.data, "\(place(row, data)): found a row of \(row.record.kind), expected \(expected)")
+  }
+
+  private func place(_ row: Row, _ data: DataSet) -> String { "\(data.path):\(row.number)" }
+}
+
+/// Counts while examples are made.
+private struct Tally {
+  private var result = ExampleSummary()
+  private var lengths: [Int] = []
+
+  mutating func drop(_ row: Row, _ reason: ExampleSummary.DropReason) {
+    result.dropped[reason, default: []].append(row.number)
+  }
+
+  mutating func keep(length: Int, tokens: Int, trained: Int, truncated: Bool, seamIsEven: Bool) {
+    lengths.append(length)
+    result.kept += 1
+    result.tokens += tokens
+    result.trainedTokens += trained
+    if truncated { result.truncated += 1 }
+    if !seamIsEven { result.unevenSeams += 1 }
+  }
+
+  /// The median of an even number of lengths is the lower of the middle two.
+  consuming func summary(_ data: DataSet) throws(Fault) -> ExampleSummary {
+    result.rows = data.rows.count
+    guard !lengths.isEmpty else {
+      throw Fault(
+        .data, "\(data.path): none of \(data.rows.count) rows is left to train on",
+        hint: result.report.dropFirst().first)
+    }
+    lengths.sort()
+    result.lengths = ExampleSummary.Lengths(
+      min: lengths[0], median: lengths[(lengths.count - 1) / 2], max: lengths[lengths.count - 1])
+    return result
+  }
+}
