@@ -11,8 +11,20 @@ extension Decoder {
   func forward(
     _ layer: Int, _ a: LayerActivations, _ w: LayerWeights, _ batch: Batch, into output: Matrix?
   ) {
+    forward(layer, a, w, batch, into: output) {
+      Attention.forward(
+        q: a.q, k: a.k, v: a.v, sequences: batch.sequences,
+        shape: configuration.attention(layer: layer), into: a.attention, lse: a.lse, on: executor)
+    }
+  }
+
+  /// The same with another way to attend: `attend` fills a.attention from a.q, a.k and a.v.
+  @inline(__always)
+  func forward(
+    _ layer: Int, _ a: LayerActivations, _ w: LayerWeights, _ batch: Batch, into output: Matrix?,
+    attend: () -> Void
+  ) {
     let c = configuration
-    let shape = c.attention(layer: layer)
     RMSNorm.forward(
       a.x, weight: w.inputNorm, dim: c.hidden, eps: c.normEpsilon, into: a.normed,
       inverse: a.inputInverse, on: executor)
@@ -32,10 +44,7 @@ extension Decoder {
     }
     rotate(a.q, batch, sign: 1)
     rotate(a.k, batch, sign: 1)
-    Attention.forward(
-      q: a.q, k: a.k, v: a.v, sequences: batch.sequences, shape: shape, into: a.attention,
-      lse: a.lse, on: executor)
-
+    attend()
     residual(a.attention, .o, w, a, base: a.x, into: a.middle)
     RMSNorm.forward(
       a.middle, weight: w.postNorm, dim: c.hidden, eps: c.normEpsilon, into: a.middleNormed,

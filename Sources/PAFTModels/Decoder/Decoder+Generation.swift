@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTMachine
+import PAFTOps
+
+extension Decoder {
+  /// Hidden states of a batch whose keys and values also enter the cache: the prompts.
+  /// Sequence s of the batch becomes sequence s of the cache.
+  package func prefill(_ batch: Batch, _ weights: Weights, _ cache: KeyValueCache) -> Matrix {
+    let c = configuration
+    let scratch = executor.scratch
+    var x = Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
+    var next = Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
+    Embedding.forward(ids: batch.ids, table: weights.embedding, into: x, on: executor)
+    for layer in 0..<c.layers {
+      let mark = scratch.mark
+      var work = LayerActivations(c, weights.layers[layer], tokens: batch.tokens, in: scratch)
+      work.x = x
+      forward(layer, work, weights.layers[layer], batch, into: next)
+      for s in 0..<batch.sequences.count {
+        for (position, row) in batch.sequences[s].enumerated() {
+          let at = s * cache.capacity + position
+          cache.keys[layer].row(at).update(from: work.k.row(row), count: c.keyWidth)
+          cache.values[layer].row(at).update(from: work.v.row(row), count: c.keyWidth)
+        }
+      }
+      scratch.release(to: mark)
+      swap(&x, &next)
+    }
+    return x
+  }
+
+  /// Hidden states of one new token for each of some cached sequences.
+  ///
+  /// - Parameters:
+  ///   - batch: one token per row; every row is a sequence of its own with `positions` set.
+  ///   - slots: the cache sequence of each row.
+  package func step(
+    _ batch: Batch, slots: [Int], _ weights: Weights, _ cache: KeyValueCache
+  ) -> Matrix {
+    let c = configuration
+    let scratch = executor.scratch
+    let x = Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
+    Embedding.forward(ids: batch.ids, table: weights.embedding, into: x, on: executor)
+    for layer in 0..<c.layers {
+      executor.withScratch { scratch in
+        var work = LayerActivations(c, weights.layers[layer], tokens: batch.tokens, in: scratch)
+        work.x = x
+        forward(layer, work, weights.layers[layer], batch, into: x) {
+          for (row, slot) in slots.enumerated() {
+            let at = slot * cache.capacity + Int(batch.positions[row])
+            cache.keys[layer].row(at).update(from: work.k.row(row), count: c.keyWidth)
+            cache.values[layer].row(at).update(from: work.v.row(row), count: c.keyWidth)
+          }
+          CachedAttention.forward(
+            q: work.q, keys: cache.keys[layer], values: cache.values[layer],
+            capacity: cache.capacity, slots: slots, positions: batch.positions,
+            shape: c.attention(layer: layer), into: work.attention, on: executor)
+        }
+      }
+    }
+    return x
+  }
+}

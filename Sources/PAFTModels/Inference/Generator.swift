@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTBase
+import PAFTMachine
+import PAFTOps
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+/// How the next token is chosen.
+package struct Sampling: Sendable {
+  /// 0 takes the most probable token.
+  package var temperature: Double
+  /// Smallest set of most probable tokens that holds this much probability (nucleus sampling).
+  package var topP: Double
+  package var seed: UInt64
+
+  package init(temperature: Double = 0, topP: Double = 1, seed: UInt64 = 42) {
+    self.temperature = temperature
+    self.topP = topP
+    self.seed = seed
+  }
+
+  /// The token for one row of logits; `counter` numbers the draw inside its stream.
+  package func choose(_ logits: UnsafeMutablePointer<Float>, _ n: Int, _ random: CounterRandom, _ counter: Int)
+    -> Int32
+  {
+    var best = 0
+    for i in 1..<max(1, n) where logits[i] > logits[best] { best = i }
+    if temperature <= 0 { return Int32(best) }
+    let top = Double(logits[best])
+    var candidates = (0..<n).map {
+      (id: $0, weight: exp((Double(logits[$0]) - top) / temperature))
+    }
+    let total = candidates.reduce(0) { $0 + $1.weight }
+    if topP < 1 {
+      candidates.sort { $0.weight != $1.weight ? $0.weight > $1.weight : $0.id < $1.id }
+      var mass = 0.0
+      var kept = 0
+      while kept < candidates.count && mass < topP * total {
+        mass += candidates[kept].weight
+        kept += 1
+      }
+      candidates.removeLast(candidates.count - max(1, kept))
+    }
+    var left = random.uniform(UInt64(counter)) * candidates.reduce(0) { $0 + $1.weight }
+    for candidate in candidates {
+      left -= candidate.weight
+      if left < 0 { return Int32(candidate.id) }
+    }
+    return Int32(candidates.last!.id)
+  }
+}
+
+/// Batched generation with a key-value cache: prompts are prefilled together, then every step
+/// advances all unfinished sequences by one token. A sequence's tokens do not depend on which
+/// others are generated beside it.
+package struct Generator {
+  package let decoder: Decoder
+  package let weights: Weights
+  package var sampling: Sampling
+  /// Ids that end a sequence; the end token is not part of the answer.
+  package var stops: Set<Int32>
+  /// Sequences advanced together.
+  package var batchSize = 32
+
+  package init(_ decoder: Decoder, _ weights: Weights, sampling: Sampling = Sampling(), stops: [Int32]? = nil) {
+    self.decoder = decoder
+    self.weights = weights
+    self.sampling = sampling
+    self.stops = Set(stops ?? decoder.configuration.eosIDs)
+  }
+
+  /// - Parameter onToken: called with (prompt index, id) as tokens appear; return false to stop.
+  package func generate(
+    _ prompts: [[Int32]], maxTokens: Int, onToken: (Int, Int32) -> Bool = { _, _ in true }
+  ) throws -> [[Int32]] {
+    var answers = [[Int32]](repeating: [], count: prompts.count)
+    for (index, prompt) in prompts.enumerated() {
+      guard !prompt.isEmpty else { throw Fault(.data, "prompt \(index) is empty") }
+      guard prompt.count < decoder.maxPositions else {
+        throw Fault(
+          .data, "prompt \(index) has \(prompt.count) tokens, the model takes \(decoder.maxPositions)")
+      }
+      try decoder.configuration.check(prompt, row: index)
+    }
+    var from = 0
+    while from < prompts.count && maxTokens > 0 {
+      let to = min(prompts.count, from + batchSize)
+      try generate(prompts, from..<to, maxTokens, onToken, into: &answers)
+      from = to
+    }
+    return answers
+  }
+
+  private func generate(
+    _ prompts: [[Int32]], _ range: Range<Int>, _ maxTokens: Int, _ onToken: (Int, Int32) -> Bool,
+    into answers: inout [[Int32]]
+  ) throws {
+    let c = decoder.configuration
+    let executor = decoder.executor
+    let longest = prompts[range].reduce(0) { max($0, $1.count) }
+    let capacity = min(decoder.maxPositions, longest + maxTokens)
+    let arena = try Arena(
+      capacity: KeyValueCache.bytes(c, sequences: range.count, capacity: capacity) + (1 << 16),
+      node: executor.team.place.node, name: "key-value cache")
+    let cache = KeyValueCache(c, sequences: range.count, capacity: capacity, in: arena)
+    let streams = range.map { CounterRandom(seed: sampling.seed).stream($0) }
+    // Position of the next token to feed, per slot; finished slots leave `live`.
+    var positions = prompts[range].map { $0.count }
+    var live: [Int] = []
+    var feed: [Int32] = []
+
+    func accept(_ logits: Matrix, _ slots: [Int]) {
+      var next: [Int] = []
+      var ids: [Int32] = []
+      for (row, slot) in slots.enumerated() {
+        let index = range.lowerBound + slot
+        let id = sampling.choose(logits.row(row), c.vocabulary, streams[slot], answers[index].count)
+        if stops.contains(id) { continue }
+        answers[index].append(id)
+        let goes = onToken(index, id)
+        if goes && answers[index].count < maxTokens && positions[slot] < capacity {
+          next.append(slot)
+          ids.append(id)
+        }
+      }
+      live = next
+      feed = ids
+    }
+
+    executor.withScratch { scratch in
+      var batch = Batch(
+        in: scratch, tokens: prompts[range].reduce(0) { $0 + $1.count }, sequences: range.count)
+      for index in range {
+        for id in prompts[index] { batch.append(id, labelled: false) }
+        batch.endSequence()
+      }
+      let hidden = decoder.prefill(batch, weights, cache)
+      let last = scratch.allocate(Int32.self, count: range.count)
+      for slot in 0..<range.count { last[slot] = Int32(batch.sequences[slot].upperBound - 1) }
+      let logits = Matrix(in: scratch, rows: range.count, columns: c.vocabulary)
+      decoder.logits(hidden, rows: last, count: range.count, weights, into: logits)
+      accept(logits, Array(0..<range.count))
+    }
+    while !live.isEmpty {
+      executor.withScratch { scratch in
+        var batch = Batch(in: scratch, tokens: live.count, sequences: live.count)
+        for (row, slot) in live.enumerated() {
+          batch.append(feed[row], labelled: false)
+          batch.endSequence()
+          batch.positions[row] = Int32(positions[slot])
+          positions[slot] += 1
+        }
+        let slots = live
+        let hidden = decoder.step(batch, slots: slots, weights, cache)
+        let rows = scratch.allocate(Int32.self, count: slots.count)
+        for row in 0..<slots.count { rows[row] = Int32(row) }
+        let logits = Matrix(in: scratch, rows: slots.count, columns: c.vocabulary)
+        decoder.logits(hidden, rows: rows, count: slots.count, weights, into: logits)
+        accept(logits, slots)
+      }
+    }
+  }
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTBase
+import PAFTFormats
+import PAFTKernels
+import PAFTMachine
+import PAFTModels
+import PAFTOps
+import PAFTTestSupport
+import Testing
+
+/// A tiny random model with what PyTorch and transformers computed for it
+/// (tools/golden/models.py, float64).
+struct ModelFixture {
+  let name: String
+  let folder: String
+  let sequences: [(ids: [Int32], labels: [Int32])]
+  let loss: Double
+  let adapterLoss: Double
+
+  static let names = [
+    "llama", "llama-bias", "llama-rope-linear", "llama-rope-llama3", "llama-tied", "mistral",
+    "qwen2", "qwen3",
+  ]
+
+  init(_ name: String) throws {
+    self.name = name
+    folder = TestData.fixture("models/" + name)
+    let json = try JSON.read(path: folder + "/golden.json")
+    func ids(_ value: JSON?) -> [Int32] { (value?.array ?? []).map { Int32($0.int!) } }
+    sequences = json["sequences"]!.array!.map { (ids($0["input_ids"]), ids($0["labels"])) }
+    loss = json["loss"]!.double!
+    adapterLoss = json["lora_loss"]!.double!
+  }
+
+  func golden(_ file: String) throws -> TensorArchive {
+    try TensorArchive(path: folder + "/" + file)
+  }
+
+  var tokens: Int { sequences.reduce(0) { $0 + $1.ids.count } }
+
+  /// All sequences packed into one batch.
+  func batch(in arena: Arena, only index: Int? = nil) -> Batch {
+    var batch = Batch(in: arena, tokens: tokens, sequences: sequences.count)
+    for (at, sequence) in sequences.enumerated() where index == nil || index == at {
+      for (id, label) in zip(sequence.ids, sequence.labels) {
+        batch.append(id, labelled: label != -100)
+      }
+      batch.endSequence()
+    }
+    return batch
+  }
+}
+
+/// Runs `body` on a team of `threads` with every kernel table or the one named.
+func withExecutor<T: Sendable>(
+  compute: ComputeType = .f32, isa: String? = nil, threads: Int = 2,
+  _ body: @escaping @Sendable (Executor) throws -> T
+) throws -> T {
+  try Machine.detect().place(threads: threads).run(named: "test") { team in
+    try body(Executor.make(team, compute: compute, isa: isa, scratch: 1 << 30))
+  }
+}
+
+let tables = KernelTable.available.map(\.name)
+
+/// Largest |a - b| relative to the largest |b|: a gradient's small entries are rounding noise of
+/// its large ones.
+func relativeError(_ a: UnsafePointer<Float>, _ b: [Float]) -> Double {
+  var worst = 0.0
+  var scale = 1e-12
+  for i in b.indices {
+    if !a[i].isFinite { return .infinity }
+    worst = max(worst, Double(abs(a[i] - b[i])))
+    scale = max(scale, Double(abs(b[i])))
+  }
+  return worst / scale
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTBase
+import PAFTFormats
+import PAFTMachine
+import PAFTModels
+import PAFTOps
+import PAFTTestSupport
+import Testing
+
+@Suite("Decoders against transformers")
+struct ModelGoldenTests {
+  struct Case: Sendable, CustomTestStringConvertible {
+    var model: String
+    var isa: String
+    var checkpointing: Bool
+    var testDescription: String { "\(model) on \(isa)\(checkpointing ? ", checkpointing" : "")" }
+  }
+
+  static let cases = ModelFixture.names.flatMap { model in
+    tables.map { Case(model: model, isa: $0, checkpointing: $0 == tables.last) }
+  }
+
+  @Test("logits of every position equal PyTorch's to 1e-4", arguments: cases)
+  func logits(_ test: Case) throws {
+    try withExecutor(isa: test.isa) { executor in
+      let fixture = try ModelFixture(test.model)
+      let golden = try fixture.golden("golden.safetensors")
+      let model = try LoadedModel(folder: fixture.folder, on: executor)
+      let decoder = try model.decoder(on: executor)
+      // All sequences at once: packing must not let them see each other.
+      executor.withScratch { scratch in
+        let batch = fixture.batch(in: scratch)
+        let hidden = decoder.inference(batch, model.weights)
+        let rows = scratch.allocate(Int32.self, count: batch.tokens)
+        for row in 0..<batch.tokens { rows[row] = Int32(row) }
+        let logits = Matrix(
+          in: scratch, rows: batch.tokens, columns: model.configuration.vocabulary)
+        decoder.logits(hidden, rows: rows, count: batch.tokens, model.weights, into: logits)
+        for index in fixture.sequences.indices {
+          let expected = try! golden["logits.\(index)"]!.floats()
+          let start = batch.sequences[index].lowerBound
+          #expect(relativeError(logits.row(start), expected) < 1e-4)
+        }
+      }
+    }
+  }
+
+  @Test("loss and the gradient of every parameter equal autograd's to 1e-4", arguments: cases)
+  func gradients(_ test: Case) throws {
+    try withExecutor(isa: test.isa) { executor in
+      let fixture = try ModelFixture(test.model)
+      let golden = try fixture.golden("golden_grads.safetensors")
+      let folder = try ModelFolder(fixture.folder)
+      let store = try WeightStore(
+        folder.table, folder.configuration, keepsMaster: true, backward: true, name: "test",
+        on: executor
+      ) { try folder.read($0, into: $1) }
+      let decoder = try Decoder(
+        folder.configuration, maxTokens: 64, checkpointing: test.checkpointing, on: executor)
+      try executor.withScratch { scratch in
+        let flat = scratch.allocate(Float.self, count: store.table.floats)
+        flat.update(repeating: 0, count: store.table.floats)
+        let batch = fixture.batch(in: scratch)
+        let gradients = Gradients(store.table, at: flat, folder.configuration)
+        let loss = run(decoder, batch, store.weights, gradients, executor)
+        #expect(abs(loss - fixture.loss) < 1e-4 * fixture.loss)
+        for row in store.table.rows {
+          let expected = try golden[row.name]!.floats()
+          let error = relativeError(flat + row.offset, expected)
+          #expect(error < 1e-4, "\(row.name): \(error)")
+        }
+      }
+    }
+  }
+
+  @Test("an adapter's logits, loss and gradients equal peft's to 1e-4", arguments: cases)
+  func adapter(_ test: Case) throws {
+    try withExecutor(isa: test.isa) { executor in
+      let fixture = try ModelFixture(test.model)
+      let golden = try fixture.golden("golden.safetensors")
+      let goldenGradients = try fixture.golden("adapter/golden_grads.safetensors")
+      let base = try BaseModel(ModelFolder(fixture.folder), backward: true, on: executor)
+      let folder = try AdapterFolder(fixture.folder + "/adapter", base.configuration)
+      let store = try AdapterStore(folder.configuration, base.configuration, on: executor)
+      try folder.load(into: store, on: executor)
+      let weights = store.applied(to: base.weights)
+      let decoder = try Decoder(
+        base.configuration, maxTokens: 64, checkpointing: test.checkpointing, on: executor)
+      try executor.withScratch { scratch in
+        let flat = scratch.allocate(Float.self, count: store.table.floats)
+        flat.update(repeating: 0, count: store.table.floats)
+        let batch = fixture.batch(in: scratch)
+        let gradients = Gradients(store.table, at: flat, base.configuration)
+        let loss = run(decoder, batch, weights, gradients, executor)
+        #expect(abs(loss - fixture.adapterLoss) < 1e-4 * fixture.adapterLoss)
+        for row in store.table.rows {
+          let expected = try goldenGradients[row.name]!.floats()
+          let error = relativeError(flat + row.offset, expected)
+          #expect(error < 1e-4, "\(row.name): \(error)")
+        }
+        let first = fixture.batch(in: scratch, only: 0)
+        let rows = scratch.allocate(Int32.self, count: first.tokens)
+        for row in 0..<first.tokens { rows[row] = Int32(row) }
+        let logits = Matrix(in: scratch, rows: first.tokens, columns: base.configuration.vocabulary)
+        let hidden = decoder.inference(first, weights)
+        decoder.logits(hidden, rows: rows, count: first.tokens, weights, into: logits)
+        #expect(relativeError(logits.base, try golden["lora.logits.0"]!.floats()) < 1e-4)
+      }
+    }
+  }
+
+  /// Forward and backward of the token-mean loss.
+  private func run(
+    _ decoder: Decoder, _ batch: Batch, _ weights: Weights, _ gradients: Gradients,
+    _ executor: Executor
+  ) -> Double {
+    executor.withScratch { scratch in
+      let rows = HeadLoss.Rows(in: scratch, count: batch.labels)
+      let coefficients = scratch.allocate(Float.self, count: batch.labels)
+      for i in 0..<batch.labels { coefficients[i] = -1 / Float(batch.labels) }
+      let hidden = decoder.forward(batch, weights)
+      decoder.backward(
+        hidden, batch, weights, rows: rows, scored: false, coefficients: coefficients,
+        into: gradients)
+      var sum = 0.0
+      for i in 0..<batch.labels { sum -= Double(rows.logp[i]) }
+      return sum / Double(batch.labels)
+    }
+  }
+}
