@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTBase
+import PAFTFormats
+
+extension Recipe {
+  /// Which branches a recipe must describe.
+  package enum Scope: Sendable {
+    case both, sft, align
+
+    var branches: [String] {
+      switch self {
+      case .both: ["sft", "align"]
+      case .sft: ["sft"]
+      case .align: ["align"]
+      }
+    }
+  }
+
+  /// Reads a recipe file.
+  ///
+  /// - Parameters:
+  ///   - overrides: texts `key=value` with dotted keys, as after `--set`. Paths in the file are
+  ///     relative to the file, paths in overrides to the current folder.
+  /// - Throws: `PAFTError`, exit code 78 for what the recipe says and 66 if there is none.
+  public static func read(_ path: String, overrides: [String] = []) throws -> Recipe {
+    try PAFTError.wrapping {
+      try resolve(ConfigNode.read(path), overrides: overrides, folder: FileSystem.parent(of: path))
+        .recipe
+    }
+  }
+
+  /// A recipe from YAML text; relative paths are relative to `folder`.
+  public static func parse(
+    _ yaml: String, overrides: [String] = [], folder: String = "."
+  ) throws -> Recipe {
+    try PAFTError.wrapping {
+      try resolve(
+        ConfigNode.parse(yaml, source: "recipe"), overrides: overrides, folder: folder
+      ).recipe
+    }
+  }
+
+  /// The recipe of a tree, and notices about keys that change nothing.
+  package static func resolve(
+    _ root: ConfigNode, overrides: [String], folder: String, scope: Scope = .both
+  ) throws -> (recipe: Recipe, notices: [String]) {
+    let file = try RecipeFlattening(root)
+    var leaves = file.leaves
+    var notices = file.notices
+    for override in overrides {
+      let flat = try RecipeFlattening(overrideTree(override))
+      notices += flat.notices
+      for (path, node) in flat.leaves { lay(node, path, over: &leaves) }
+    }
+    let current = Paths.current
+    let reader = RecipeReader(
+      leaves: leaves, file: (root.source, Paths.absolute(folder, from: current)), current: current)
+    return (try reader.recipe(scope.branches), notices)
+  }
+
+  private static func overrideTree(_ text: String) throws -> ConfigNode {
+    guard let equals = text.firstIndex(of: "="), equals > text.startIndex else {
+      throw Fault(
+        .configuration, "--set \(quoted(text)): expected key=value",
+        hint: "for example --set sft.learning_rate=1e-4")
+    }
+    var tree = ConfigNode(value: .mapping([]), line: 1, source: "--set", path: "")
+    try tree.set(String(text[..<equals]), to: String(text[text.index(after: equals)...]))
+    return tree
+  }
+
+  /// An override takes the place of what stood there, and of what cannot stand beside it.
+  private static func lay(
+    _ node: ConfigNode, _ path: String, over leaves: inout [String: ConfigNode]
+  ) {
+    if path.hasSuffix(".l1.lambda") || path.hasSuffix(".l1.target_sparsity") {
+      let block = path.prefix(through: path.lastIndex(of: ".")!)
+      leaves[block + "lambda"] = nil
+      leaves[block + "target_sparsity"] = nil
+      leaves[String(block.dropLast())] = nil
+    }
+    if path.hasSuffix(".warmup_ratio") {
+      leaves[path.replacing("warmup_ratio", with: "warmup_steps")] = nil
+    }
+    if path.hasPrefix("shared.") {
+      // Said on the command line for both, so it wins over what the file says of one.
+      leaves["sft." + path.dropFirst(7)] = nil
+      leaves["align." + path.dropFirst(7)] = nil
+    }
+    leaves[path] = node
+  }
+}
