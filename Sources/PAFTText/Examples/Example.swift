@@ -57,6 +57,12 @@ package struct ExampleSummary: Sendable, Equatable {
     package var min: Int
     package var median: Int
     package var max: Int
+
+    package init(min: Int, median: Int, max: Int) {
+      self.min = min
+      self.median = median
+      self.max = max
+    }
   }
 
   package var rows = 0
