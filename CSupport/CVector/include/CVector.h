@@ -23,6 +23,10 @@ uint32_t paft_cpu_features(void);
 
 /* Stops the compiler from keeping loaded operands alive across it (and spilling them). */
 PAFT_VERB void paft_reload(void) { __asm__ volatile("" ::: "memory"); }
+/* Without the libm call that errno would ask for. */
+PAFT_VERB double paft_inverse_root(double x) {
+  return 1.0 / _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(x)));
+}
 PAFT_VERB void paft_prefetch(const float *p) { __builtin_prefetch(p, 1, 3); }
 
 #define PAFT_LANES 8

@@ -5,13 +5,14 @@ import PAFTKernelInterface
 
 extension KernelTable {
   /// AVX2 with FMA (Haswell 2013, Zen 2017 and later): 8 lanes, 16 registers.
-  package static func avx2(over base: KernelTable) -> KernelTable {
-    var table = base
+  ///
+  /// Overrides fields in place: copying a table here would leave a copy function compiled for this
+  /// instruction set where every other module may pick it up.
+  package static func avx2(_ table: inout KernelTable) {
     table.name = "avx2"
     table.tile = Tile(rows: panelRows, columns: 16, lanes: Lanes.lanes)
     install(&table)
     table.gemmTile_f32 = { multiply_f32(TileCall($0, $1, $2, $3, $4, $5, $6, $7, $8)) }
     table.gemmTile_bf16 = { multiply_bf16(TileCall($0, $1, $2, $3, $4, $5, $6, $7, $8)) }
-    return table
   }
 }

@@ -80,6 +80,9 @@ enum Lanes: InstructionSet {
   @inline(__always) static func maximum(_ v: F) -> Float {
     paft_maximum_16(v)
   }
+  @inline(__always) static func inverseRoot(_ x: Double) -> Double {
+    paft_inverse_root(x)
+  }
   @inline(__always) static func zeroWide() -> Wide {
     paft_zero_wide_16()
   }

@@ -7,14 +7,15 @@ import PAFTKernelInterface
 extension KernelTable {
   /// AVX-512 with VDPBF16PS (Cooper Lake 2020, Zen 4 2022 and later). Operands and results of the
   /// pair instruction flush subnormals to zero; everything else is as in `avx512`.
-  package static func avx512bf16(over base: KernelTable) -> KernelTable {
-    var table = base
+  ///
+  /// Overrides fields in place: copying a table here would leave a copy function compiled for this
+  /// instruction set where every other module may pick it up.
+  package static func avx512bf16(_ table: inout KernelTable) {
     table.name = "avx512bf16"
     table.tile = Tile(rows: panelRows, columns: 64, lanes: Lanes.lanes)
     install(&table)
     table.gemmTile_f32 = { multiply_f32(TileCall($0, $1, $2, $3, $4, $5, $6, $7, $8)) }
     table.gemmTile_bf16 = { multiply_bf16(TileCall($0, $1, $2, $3, $4, $5, $6, $7, $8)) }
-    return table
   }
 }
 

@@ -127,25 +127,43 @@ package func prefetchTile<I: InstructionSet, Element, let R: Int, let C: Int>(
   }
 }
 
+/// A full tile goes from registers to C. A partial one goes through memory: a row or column count
+/// known only at run time would otherwise keep every accumulator on the stack for full tiles too.
 @_alwaysEmitIntoClient @inline(__always)
 package func storeTile<I: InstructionSet, Element, let R: Int, let C: Int>(
   _: I.Type, _ sums: InlineArray<R, InlineArray<C, I.F>>, _ call: TileCall<Element>
 ) {
   let alpha = I.splat(call.alpha)
-  let last = call.columns &- (C &- 1) &* I.lanes
-  for r in 0..<R where r < call.rows {
-    let row = call.c + r &* call.ldc
+  if call.rows == R && call.columns == C &* I.lanes {
     if call.accumulate != 0 {
-      for j in 0..<C {
-        let count = j == C &- 1 ? last : I.lanes
-        let old = I.load(row + j &* I.lanes, count)
-        I.store(row + j &* I.lanes, I.fma(alpha, sums[r][j], old), count)
+      for r in 0..<R {
+        for j in 0..<C {
+          let to = call.c + (r &* call.ldc &+ j &* I.lanes)
+          I.store(to, I.fma(alpha, sums[r][j], I.load(to)))
+        }
       }
     } else {
-      for j in 0..<C {
-        let count = j == C &- 1 ? last : I.lanes
-        I.store(row + j &* I.lanes, I.mul(alpha, sums[r][j]), count)
+      for r in 0..<R {
+        for j in 0..<C {
+          I.store(call.c + (r &* call.ldc &+ j &* I.lanes), I.mul(alpha, sums[r][j]))
+        }
       }
+    }
+    return
+  }
+  var scaled = InlineArray<R, InlineArray<C, I.F>>(repeating: .init(repeating: alpha))
+  for r in 0..<R {
+    for j in 0..<C { scaled[r][j] = I.mul(alpha, sums[r][j]) }
+  }
+  let last = call.columns &- (C &- 1) &* I.lanes
+  for r in 0..<call.rows {
+    let row = call.c + r &* call.ldc
+    for j in 0..<C {
+      let count = j == C &- 1 ? last : I.lanes
+      let to = row + j &* I.lanes
+      var value = scaled[r][j]
+      if call.accumulate != 0 { value = I.add(value, I.load(to, count)) }
+      I.store(to, value, count)
     }
   }
 }

@@ -49,6 +49,8 @@ import PAFTKernelInterface
 
   static func sum(_ v: F) -> Double
   static func maximum(_ v: F) -> Float
+  /// 1/sqrt(x).
+  static func inverseRoot(_ x: Double) -> Double
   static func zeroWide() -> Wide
   static func widenLow(_ v: F) -> Wide
   static func widenHigh(_ v: F) -> Wide

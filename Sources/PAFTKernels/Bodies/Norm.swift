@@ -14,7 +14,7 @@ package func rmsNorm_f32<I: InstructionSet>(
       let v = I.load(x + at, count)
       squares[slot] = I.fma(v, v, squares[slot])
     }
-    let r = Float(1 / (total(I.self, squares) / Double(dim) + Double(eps)).squareRoot())
+    let r = Float(I.inverseRoot(total(I.self, squares) / Double(dim) + Double(eps)))
     inverse[row] = r
     let factor = I.splat(r)
     sweep(I.self, dim) { at, count, _ in

@@ -14,9 +14,15 @@ extension KernelTable {
   package static var available: [KernelTable] {
     let features = paft_cpu_features()
     var tables = [reference]
-    if features & UInt32(PAFT_CPU_AVX2) != 0 { tables.append(.avx2(over: reference)) }
-    if features & UInt32(PAFT_CPU_AVX512) != 0 { tables.append(.avx512(over: reference)) }
-    if features & UInt32(PAFT_CPU_AVX512BF16) != 0 { tables.append(.avx512bf16(over: reference)) }
+    func append(_ feature: Int, _ override: (inout KernelTable) -> Void) {
+      guard features & UInt32(feature) != 0 else { return }
+      var table = reference
+      override(&table)
+      tables.append(table)
+    }
+    append(Int(PAFT_CPU_AVX2), KernelTable.avx2)
+    append(Int(PAFT_CPU_AVX512), KernelTable.avx512)
+    append(Int(PAFT_CPU_AVX512BF16), KernelTable.avx512bf16)
     return tables
   }
 
