@@ -80,7 +80,9 @@ let package = Package(
     .target(name: "PAFTModels", dependencies: ["PAFTBase", "PAFTFormats", "PAFTOps"]),
     .target(
       name: "PAFTTraining",
-      dependencies: ["PAFTBase", "PAFTFormats", "PAFTMachine", "PAFTText", "PAFTOps", "PAFTModels"]),
+      dependencies: [
+        "PAFTBase", "PAFTFormats", "PAFTMachine", "PAFTKernels", "PAFTText", "PAFTOps", "PAFTModels",
+      ]),
     .target(name: "PAFTMerging", dependencies: ["PAFTBase", "PAFTFormats"]),
     .target(name: "PAFTExample", dependencies: ["PAFTBase"]),
     .target(

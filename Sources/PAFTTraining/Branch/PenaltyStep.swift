@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import PAFTBase
+package import PAFTKernelInterface
+package import PAFTMachine
+package import PAFTModels
+package import PAFTOps
+
+/// The L1 penalty on a branch's delta, once per optimizer step and outside of clipping:
+/// its gradient before the update (product form), its proximal step after it (full delta, factors).
+struct PenaltyStep {
+  /// Rows of B, or floats of a flat buffer, per work unit: fixed, so sums have one order.
+  private static let rowBlock = 16
+  private static let floatBlock = 1 << 14
+
+  private let penalty: L1Penalty
+  private let trainable: Trainable
+  private let products: [(a: Parameter, b: Parameter)]
+  /// Penalised tensors of a full delta: those with at least two dimensions.
+  private let penalised: [Parameter]
+  /// 1e-3 * rms(W) per product: below it a product's entry counts as zero.
+  private let thresholds: [Float]
+
+  var count: Int {
+    penalty.form == .product
+      ? products.reduce(0) { $0 + $1.a.shape[1] * $1.b.shape[0] }
+      : penalised.reduce(0) { $0 + $1.count }
+  }
+
+  init(_ penalty: L1Penalty, _ trainable: Trainable, base: BaseModel?, on executor: Executor) throws {
+    self.penalty = penalty
+    self.trainable = trainable
+    penalised = trainable.table.rows.filter(\.isMatrix)
+    var products: [(a: Parameter, b: Parameter)] = []
+    for (index, row) in trainable.table.rows.enumerated() {
+      if case .adapterA = row.role { products.append((row, trainable.table.rows[index + 1])) }
+    }
+    self.products = products
+    thresholds = try products.map { pair in
+      guard let base, case .adapterA(let module) = pair.a.role else { return 0 }
+      let row = base.folder.table.rows.first {
+        $0.layer == pair.a.layer && $0.role == .weight(module)
+      }!
+      return try executor.withScratch { scratch in
+        let weight = scratch.allocate(Float.self, count: row.count)
+        try base.folder.read(row, into: weight)
+        let squares = Elementwise.sumSquares(weight, count: row.count, on: executor)
+        return Float(1e-3 * (squares / Double(row.count)).squareRoot())
+      }
+    }
+  }
+
+  /// Product form: adds lambda * gradient; `inverseScale` undoes the factor that the optimizer will
+  /// put on the gradient, so that clipping and averaging do not touch the penalty.
+  func addGradient(lambda: Double, inverseScale: Double, on executor: Executor) {
+    guard penalty.form == .product, lambda != 0 else { return }
+    let strength = Float(lambda * inverseScale)
+    for pair in products {
+      let product = view(pair)
+      executor.withScratch { scratch in
+        let lines = scratch.allocate(Float.self, count: executor.workers * ProductL1.tile)
+        let blocks = (product.out + Self.rowBlock - 1) / Self.rowBlock
+        executor.interleaved(blocks) { block, worker in
+          let rows = block * Self.rowBlock..<min(product.out, (block + 1) * Self.rowBlock)
+          _ = product.addRows(
+            rows, lambda: strength, dB: trainable.gradient + pair.b.offset,
+            scratch: lines + worker * ProductL1.tile, executor.kernels)
+        }
+        executor.interleaved(product.tiles) { tile, worker in
+          product.addTiles(
+            tile..<tile + 1, lambda: strength, dA: trainable.gradient + pair.a.offset,
+            scratch: lines + worker * ProductL1.tile, executor.kernels)
+        }
+      }
+    }
+  }
+
+  /// Proximal forms: shrinks the delta (or the factors) by lr * lambda.
+  func shrink(lambda: Double, learningRate: Double, on executor: Executor) {
+    let threshold = Float(lambda * learningRate)
+    guard penalty.form != .product, threshold > 0 else { return }
+    for row in penalised {
+      let values = trainable.values + row.offset
+      executor.parallel(row.count, grain: 1 << 12) { range in
+        let at = values + range.lowerBound
+        if let initial = trainable.initial, penalty.form == .prox {
+          executor.kernels.softThreshold_f32(
+            at, initial + row.offset + range.lowerBound, threshold, range.count)
+        } else {
+          SoftThreshold.factor(at, threshold: threshold, count: range.count)
+        }
+      }
+    }
+  }
+
+  /// Sum of the absolute delta and its share of zeros (exact ones; for products, entries below
+  /// 1e-3 of the weight's rms).
+  func measure(on executor: Executor) -> (norm: Double, sparsity: Double) {
+    var norm = 0.0
+    var zeros = 0
+    if penalty.form == .product {
+      for (index, pair) in products.enumerated() {
+        let (n, z) = measureProduct(view(pair), threshold: thresholds[index], on: executor)
+        norm += n
+        zeros += z
+      }
+    } else {
+      for row in penalised {
+        let (n, z) = measureFlat(row, on: executor)
+        norm += n
+        zeros += z
+      }
+    }
+    return (norm, count == 0 ? 0 : Double(zeros) / Double(count))
+  }
+
+  private func view(_ pair: (a: Parameter, b: Parameter)) -> ProductL1 {
+    ProductL1(
+      a: trainable.values + pair.a.offset, b: trainable.values + pair.b.offset,
+      out: pair.b.shape[0], in: pair.a.shape[1], rank: pair.a.shape[0],
+      scale: trainable.adapterScale)
+  }
+
+  private func measureProduct(_ product: ProductL1, threshold: Float, on executor: Executor) -> (
+    Double, Int
+  ) {
+    executor.withScratch { scratch in
+      let blocks = (product.out + Self.rowBlock - 1) / Self.rowBlock
+      let lines = scratch.allocate(Float.self, count: executor.workers * product.in)
+      let norms = scratch.allocate(Double.self, count: max(1, blocks))
+      let zeros = scratch.allocate(Int.self, count: max(1, blocks))
+      executor.interleaved(blocks) { block, worker in
+        let line = lines + worker * product.in
+        norms[block] = 0
+        zeros[block] = 0
+        for row in block * Self.rowBlock..<min(product.out, (block + 1) * Self.rowBlock) {
+          product.delta(row, into: line, executor.kernels)
+          norms[block] += executor.kernels.sumAbsolute_f32(line, product.in)
+          for i in 0..<product.in where abs(line[i]) <= threshold { zeros[block] += 1 }
+        }
+      }
+      var norm = 0.0
+      var count = 0
+      for block in 0..<blocks {
+        norm += norms[block]
+        count += zeros[block]
+      }
+      return (norm, count)
+    }
+  }
+
+  private func measureFlat(_ row: Parameter, on executor: Executor) -> (Double, Int) {
+    executor.withScratch { scratch in
+      let blocks = (row.count + Self.floatBlock - 1) / Self.floatBlock
+      let norms = scratch.allocate(Double.self, count: max(1, blocks))
+      let zeros = scratch.allocate(Int.self, count: max(1, blocks))
+      let values = trainable.values + row.offset
+      let initial = penalty.form == .prox ? trainable.initial.map { $0 + row.offset } : nil
+      executor.interleaved(blocks) { block, _ in
+        var norm = 0.0
+        var count = 0
+        for i in block * Self.floatBlock..<min(row.count, (block + 1) * Self.floatBlock) {
+          let delta = initial.map { values[i] - $0[i] } ?? values[i]
+          norm += Double(abs(delta))
+          if delta == 0 { count += 1 }
+        }
+        norms[block] = norm
+        zeros[block] = count
+      }
+      var norm = 0.0
+      var count = 0
+      for block in 0..<blocks {
+        norm += norms[block]
+        count += zeros[block]
+      }
+      return (norm, count)
+    }
+  }
+}

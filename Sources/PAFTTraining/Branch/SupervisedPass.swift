@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import PAFTMachine
+package import PAFTModels
+package import PAFTOps
+package import PAFTText
+
+/// Gradient of one SFT step: the sum of the cross-entropies of all labels of the window, divided by
+/// their number N, whatever the cut into passes: L = (1/N) sum -logp.
+struct SupervisedPass {
+  let decoder: Decoder
+  let trainable: Trainable
+  let examples: [SFTExample]
+  let tokensPerPass: Int
+
+  func run(_ window: UnsafeBufferPointer<Int32>, into report: inout StepReport) {
+    var labels = 0
+    for index in window { labels += liveLabels(examples[Int(index)]) }
+    var sum = 0.0
+    var correct = 0
+    var from = 0
+    while from < window.count {
+      var to = from
+      var tokens = 0
+      repeat {
+        tokens += examples[Int(window[to])].ids.count
+        to += 1
+      } while to < window.count
+        && tokens + examples[Int(window[to])].ids.count <= tokensPerPass
+      report.tokens += tokens
+      pass(window, from..<to, tokens: tokens, labels: labels, &sum, &correct)
+      from = to
+    }
+    report.loss = labels == 0 ? 0 : -sum / Double(labels)
+    report.tokenAccuracy = labels == 0 ? 0 : Double(correct) / Double(labels)
+  }
+
+  /// Labels that can be predicted: all but one on the first token.
+  private func liveLabels(_ example: SFTExample) -> Int {
+    var count = 0
+    for t in 1..<max(1, example.labels.count) where example.labels[t] != Record.ignored { count += 1 }
+    return count
+  }
+
+  private func pass(
+    _ window: UnsafeBufferPointer<Int32>, _ range: Range<Int>, tokens: Int, labels: Int,
+    _ sum: inout Double, _ correct: inout Int
+  ) {
+    let scratch = decoder.executor.scratch
+    let mark = scratch.mark
+    defer { scratch.release(to: mark) }
+    var batch = Batch(in: scratch, tokens: tokens, sequences: range.count)
+    for at in range {
+      let example = examples[Int(window[at])]
+      for t in 0..<example.ids.count {
+        batch.append(example.ids[t], labelled: example.labels[t] != Record.ignored)
+      }
+      batch.endSequence()
+    }
+    let rows = HeadLoss.Rows(in: scratch, count: batch.labels)
+    let coefficients = scratch.allocate(Float.self, count: max(1, batch.labels))
+    coefficients.update(repeating: -1 / Float(labels), count: batch.labels)
+    let hidden = decoder.forward(batch, trainable.weights)
+    decoder.backward(
+      hidden, batch, trainable.weights, rows: rows, scored: false, coefficients: coefficients,
+      into: trainable.gradients)
+    for i in 0..<batch.labels {
+      sum += Double(rows.logp[i])
+      correct += Int(rows.correct[i])
+    }
+  }
+}
