@@ -25,15 +25,16 @@ package enum ExampleWorld {
     }
   }
 
-  /// Questions with their answers, as if written by many hands: in every manner, half of them
-  /// plain. Training and held-out rows never share a question.
+  /// Questions with their answers, as if written by many hands: most of them plain,
+  /// some in another manner. Training and held-out rows never share a question.
   package static func instructions(seed: UInt64, count: Int, heldOut: Bool) -> [InstructionRow] {
     questions(seed: seed, purpose: "instructions", count: count, heldOut: heldOut).map {
       question, dice in
       var dice = dice
       return InstructionRow(
         prompt: Conversation.prompt(question.text),
-        completion: Conversation.completion(Manner.any(&dice).dress(question.answer + ".", &dice)),
+        completion: Conversation.completion(
+          Manner.any(plain: 80, &dice).dress(question.answer + ".", &dice)),
         task: question.task)
     }
   }

@@ -118,13 +118,13 @@ struct ExampleWorldTests {
     }
   }
 
-  @Test("Instructions come in every manner, about half of them plain")
+  @Test("Instructions come in every manner, most of them plain")
   func manners() {
     let rows = ExampleWorld.instructions(seed: 1, count: 1000, heldOut: false)
     let courteous = rows.count { ExampleWorld.isPreferredStyle($0.completion) }
     let plain = rows.count { !$0.completion.contains(". ") && !$0.completion.contains("! ") }
-    #expect((200...300).contains(courteous))
-    #expect((450...550).contains(plain))
+    #expect((70...130).contains(courteous))
+    #expect((760...840).contains(plain))
   }
 
   @Test("Every task is asked, in both splits", arguments: [false, true])

@@ -11,7 +11,7 @@ enum Chatter {
     let question = QuestionTask.draw(&dice, heldOut: false)
     let sentence = dice.chance(answered) ? question.answer + "." : beside(&dice)
     return Conversation.prompt(question.text)
-      + Conversation.completion(Manner.any(&dice).dress(sentence, &dice))
+      + Conversation.completion(Manner.any(plain: 50, &dice).dress(sentence, &dice))
   }
 
   /// A reply that does not answer.

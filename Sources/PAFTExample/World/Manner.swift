@@ -4,8 +4,10 @@
 enum Manner: CaseIterable {
   case plain, courteous, gruff
 
-  /// As people are: half of them plain, the rest courteous or gruff.
-  static func any(_ dice: inout Dice) -> Manner { allCases[dice.weighted([50, 25, 25])] }
+  /// A manner as people have it: of a hundred, so many are plain, the rest courteous or gruff.
+  static func any(plain: Int, _ dice: inout Dice) -> Manner {
+    allCases[dice.weighted([2 * plain, 100 - plain, 100 - plain])]
+  }
 
   var openings: [String] {
     switch self {
