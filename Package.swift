@@ -58,19 +58,22 @@ let package = Package(
       name: "PAFTKernelBodies", dependencies: ["PAFTKernelInterface", "CVector"],
       path: kernels + "/Bodies"),
     .target(
-      name: "PAFTKernelAVX2", dependencies: ["PAFTKernelInterface", "PAFTKernelBodies", "CVector"],
+      name: "PAFTKernelAVX2",
+      dependencies: ["PAFTKernelInterface", "PAFTKernelBodies", "CVector"],
       path: kernels + "/AVX2", swiftSettings: isa(avx2)),
     .target(
-      name: "PAFTKernelAVX512", dependencies: ["PAFTKernelInterface", "PAFTKernelBodies", "CVector"],
+      name: "PAFTKernelAVX512",
+      dependencies: ["PAFTKernelInterface", "PAFTKernelBodies", "CVector"],
       path: kernels + "/AVX512", swiftSettings: isa(avx512)),
     .target(
-      name: "PAFTKernelAVX512BF16", dependencies: ["PAFTKernelInterface", "PAFTKernelBodies", "CVector"],
+      name: "PAFTKernelAVX512BF16",
+      dependencies: ["PAFTKernelInterface", "PAFTKernelBodies", "CVector"],
       path: kernels + "/AVX512BF16", swiftSettings: isa(avx512 + ["avx512bf16", "avx512vnni"])),
     .target(
       name: "PAFTKernels",
       dependencies: [
-        "PAFTBase", "PAFTKernelInterface", "PAFTKernelReference", "PAFTKernelAVX2", "PAFTKernelAVX512",
-        "PAFTKernelAVX512BF16", "CVector",
+        "PAFTBase", "PAFTKernelInterface", "PAFTKernelReference", "PAFTKernelAVX2",
+        "PAFTKernelAVX512", "PAFTKernelAVX512BF16", "CVector",
       ],
       path: kernels + "/Dispatch"),
 

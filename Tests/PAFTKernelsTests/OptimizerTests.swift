@@ -88,5 +88,6 @@ import Testing
     #expect(edges.pointer[6].bitPattern == (-0.0 as Float).bitPattern)
     table.softThreshold_f32(bases.pointer, bases.pointer, 0, 7)
     #expect(bases.values == [1, 1, 1, 1, 1, 1, 0])
+    #expect(bases.pointer[6].bitPattern == (-0.0 as Float).bitPattern)
   }
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What Swift cannot say about vectors: CPU detection, and verbs that must become one or a few
-// instructions. A verb exists only in modules compiled for its instruction set, so a baseline module
-// cannot call one by accident. Everything is inlined into the caller; nothing here has state.
+// instructions. A verb exists only in modules compiled for its instruction set, so a baseline
+// module cannot call one by accident. Everything is inlined into the caller; nothing here has
+// state.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

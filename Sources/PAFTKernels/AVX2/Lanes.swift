@@ -3,7 +3,8 @@
 import CVector
 import PAFTKernelBodies
 
-/// The verbs of 8 lanes. Each is one C function of CVector and, once inlined, about one instruction.
+/// The verbs of 8 lanes. Each is one C function of CVector and, once inlined, about one
+/// instruction.
 enum Lanes: InstructionSet {
   typealias F = SIMD8<Float>
   typealias Pairs = SIMD8<UInt32>

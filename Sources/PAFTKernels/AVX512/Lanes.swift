@@ -3,7 +3,8 @@
 import CVector
 import PAFTKernelBodies
 
-/// The verbs of 16 lanes. Each is one C function of CVector and, once inlined, about one instruction.
+/// The verbs of 16 lanes. Each is one C function of CVector and, once inlined, about one
+/// instruction.
 enum Lanes: InstructionSet {
   typealias F = SIMD16<Float>
   typealias Pairs = SIMD16<UInt32>

@@ -2,9 +2,10 @@
 
 /// e^x within 2 ulp: x = n*ln2 + r, e^r = 1 + r + r^2*q(r), result scaled by 2^n.
 ///
-/// q has degree 4, fitted for least relative error on |r| <= ln2/2 (3.1e-9, far below the rounding of
-/// the seven operations). ln2 is split in two so that n*ln2 is exact enough for every n. The bounds
-/// lie just outside the finite results: below -104.5 is 0, above 89.5 is inf; -inf -> 0, NaN stays.
+/// q has degree 4, fitted for least relative error on |r| <= ln2/2 (3.1e-9, far below the rounding
+/// of the seven operations). ln2 is split in two so that n*ln2 is exact enough for every n. The
+/// bounds lie just outside the finite results: below -104.5 is 0, above 89.5 is inf; -inf -> 0, NaN
+/// stays.
 @_alwaysEmitIntoClient @inline(__always)
 package func exponential<I: InstructionSet>(_: I.Type, _ x: I.F) -> I.F {
   // The bound goes first: max and min answer their second operand when it is NaN.

@@ -2,10 +2,11 @@
 
 import PAFTKernelInterface
 
-/// The verbs a kernel body is written in. A body is generic over an instruction set; each ISA module
-/// conforms one empty enum with the C verbs of its width and so compiles its own copy of every body.
-/// Nothing here is an existential or a stdlib SIMD generic: such code can stay behind as a weak symbol
-/// that the linker shares between modules, and then an old CPU meets a new instruction.
+/// The verbs a kernel body is written in. A body is generic over an instruction set; each ISA
+/// module conforms one empty enum with the C verbs of its width and so compiles its own copy of
+/// every body. Nothing here is an existential or a stdlib SIMD generic: such code can stay behind
+/// as a weak symbol that the linker shares between modules, and then an old CPU meets a new
+/// instruction.
 @usableFromInline package protocol InstructionSet {
   /// `lanes` floats, as many BF16 pairs, half as many doubles: one register each.
   associatedtype F
@@ -105,8 +106,9 @@ extension InstructionSet {
   }
 }
 
-/// Visits 0..<n a vector at a time: `step(at, count, slot)`, where count is `lanes` but for the tail
-/// and slot 0..<4 names the accumulator to use, so that four sums hide the latency of an addition.
+/// Visits 0..<n a vector at a time: `step(at, count, slot)`, where count is `lanes` but for the
+/// tail and slot 0..<4 names the accumulator to use, so that four sums hide the latency of an
+/// addition.
 @_alwaysEmitIntoClient @inline(__always)
 package func sweep<I: InstructionSet>(
   _: I.Type, _ n: Int, _ step: (_ at: Int, _ count: Int, _ slot: Int) -> Void

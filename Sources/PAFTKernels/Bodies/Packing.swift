@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Panels for the micro-tile (layouts: KernelTable). A source whose rows run along k is transposed in
-// blocks of 8 x 8 (Float) or 8 x 16 (BF16, whose pairs are neighbours along k already); the others
-// are copied row by row. What is left of k after the blocks goes one value at a time.
+// Panels for the micro-tile (layouts: KernelTable). A source whose rows run along k is transposed
+// in blocks of 8 x 8 (Float) or 8 x 16 (BF16, whose pairs are neighbours along k already); the
+// others are copied row by row. What is left of k after the blocks goes one value at a time.
 
 /// Round to nearest even; NaN stays NaN (quiet).
 @_alwaysEmitIntoClient @inline(__always)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Rows of scores and logits. Long rows (a vocabulary) go in blocks that stay in L1, so memory is read
-// once although a block is swept twice: for its maximum, then for its exponentials.
+// Rows of scores and logits. Long rows (a vocabulary) go in blocks that stay in L1, so memory is
+// read once although a block is swept twice: for its maximum, then for its exponentials.
 
 /// Values per block: 8 KiB of Float, a quarter of L1.
 @_alwaysEmitIntoClient package var softmaxBlock: Int { @inline(__always) get { 2048 } }

@@ -45,7 +45,8 @@ package struct KernelTable: Sendable {
       _ a: In, _ b: In, _ c: Out, _ k: Int, _ ldc: Int, _ rows: Int, _ columns: Int,
       _ alpha: Float, _ accumulate: Int
     ) -> Void
-  /// The same with BF16 operands and Float accumulation.
+  /// The same with BF16 operands and Float accumulation. The pair instruction of `avx512bf16` takes
+  /// subnormal operands as zero and flushes subnormal sums, so tables agree to rounding, not in bits.
   package var gemmTile_bf16:
     @convention(c) (
       _ a: In16, _ b: In16, _ c: Out, _ k: Int, _ ldc: Int, _ rows: Int, _ columns: Int,
@@ -82,8 +83,8 @@ package struct KernelTable: Sendable {
       _ y: Out, _ x: In, _ w: In, _ inverse: Out, _ rows: Int, _ dim: Int, _ stride: Int,
       _ eps: Float
     ) -> Void
-  /// dx += (dy*w - x * r^2 * mean(dy*w*x)) * r;  dw += dy * x * r (skipped when dw is nil).
-  /// With `assign` != 0, dx is overwritten instead of added to (dy and dx may then be the same memory).
+  /// dx += (dy*w - x * r^2 * mean(dy*w*x)) * r;  dw += dy * x * r (skipped when dw is nil). With
+  /// `assign` != 0, dx is overwritten instead of added to (dy and dx may then be the same memory).
   package var rmsNormBackward_f32:
     @convention(c) (
       _ dx: Out, _ dw: Out?, _ dy: In, _ x: In, _ w: In, _ inverse: In, _ rows: Int, _ dim: Int,
@@ -104,7 +105,9 @@ package struct KernelTable: Sendable {
 
   /// Online softmax of one score row: s <- exp(scale*s - m'), where m' = max(m, scale*max(s)).
   /// Updates `state[0]` = m (starts at -inf) and `state[1]` = l (sum, starts at 0); returns the
-  /// factor exp(m - m') by which earlier accumulators must shrink (0 when m was -inf).
+  /// factor exp(m - m') by which earlier accumulators must shrink (0 when m was -inf). scale > 0.
+  /// While every score so far is -inf the row becomes zeros and the state stays (-inf, 0). A NaN
+  /// score does not win the maximum but makes the sum NaN.
   package var softmaxOnline_f32:
     @convention(c) (_ s: Out, _ n: Int, _ scale: Float, _ state: Out) -> Float
   /// Backward of one attention row: p = exp(scale*s - lse); s <- p; dp <- p * (dp - delta) * scale.
@@ -116,7 +119,7 @@ package struct KernelTable: Sendable {
   /// x <- scale * exp(x - lse): the softmax part of a cross-entropy gradient.
   package var softmaxGradient_f32:
     @convention(c) (_ x: Out, _ n: Int, _ lse: Float, _ scale: Float) -> Void
-  /// Index of the first largest value; NaN never wins. n >= 1.
+  /// Index of the first largest value; NaN never wins (a row of NaN answers 0). n >= 1.
   package var argmax_f32: @convention(c) (_ x: In, _ n: Int) -> Int
 
   // MARK: vectors
@@ -131,9 +134,11 @@ package struct KernelTable: Sendable {
   package var sumSquares_f32: @convention(c) (_ x: In, _ n: Int) -> Double
   /// Sum |x| in Double.
   package var sumAbsolute_f32: @convention(c) (_ x: In, _ n: Int) -> Double
-  /// x <- sign(x) with sign(0) = 0.
+  /// x <- sign(x) with sign(0) = +0; NaN stays NaN.
   package var sign_f32: @convention(c) (_ x: Out, _ n: Int) -> Void
+  /// Round to nearest even, subnormals kept, NaN stays NaN (quiet).
   package var toBF16: @convention(c) (_ dst: Out16, _ src: In, _ n: Int) -> Void
+  /// Exact.
   package var fromBF16: @convention(c) (_ dst: Out, _ src: In16, _ n: Int) -> Void
 
   // MARK: optimizer
