@@ -51,6 +51,8 @@ package final class Branch {
   package let trainable: Trainable
   package let plan: TrainingPlan
   private let decoder: Decoder
+  /// Kept alive: adapters stand beside its weights, and the reference reads them.
+  private let base: BaseModel?
   private let data: TrainingData
   private let rate: LearningRate
   private let reference: ReferenceLogps?
@@ -74,6 +76,7 @@ package final class Branch {
   ) throws {
     self.configuration = configuration
     self.executor = executor
+    self.base = base
     self.data = data
     let plan = try TrainingPlan(
       rows: data.count, batchSize: configuration.batchSize,
