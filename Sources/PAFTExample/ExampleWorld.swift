@@ -10,8 +10,8 @@ import PAFTBase
 /// manner above any other with the same content, right or beside the point. So the two branches learn different
 /// things, the two graders measure different things, and a merge can be good at both.
 package enum ExampleWorld {
-  /// Documents for pre-training. Held-out questions are never asked in it, though what they ask
-  /// for is stated.
+  /// Documents for pre-training. Its conversations never ask a held-out question; its tales and
+  /// schoolbook do tell what such a question asks for, a resident's facts in the same words even.
   package static func corpus(seed: UInt64, documents: Int) -> [String] {
     let root = CounterRandom(seed: seed).stream("corpus")
     return (0..<documents).map { index in
