@@ -98,7 +98,6 @@ enum RecordFormat: CaseIterable {
       let rejected = try row.ids("rejected_input_ids")
       if chosen.isEmpty { throw row.empty("chosen_input_ids") }
       if rejected.isEmpty { throw row.empty("rejected_input_ids") }
-      if chosen == rejected { throw row.same("chosen_input_ids", "rejected_input_ids") }
       return .preferenceTokens(
         prompt: try row.ids("prompt_input_ids"), chosen: chosen, rejected: rejected)
     }
@@ -120,7 +119,6 @@ enum RecordFormat: CaseIterable {
   private static func checked(
     _ prompt: String, _ chosen: String, _ rejected: String, _ row: Component
   ) throws(Fault) -> Record {
-    if chosen.utf8.elementsEqual(rejected.utf8) { throw row.same("chosen", "rejected") }
     if chosen.isEmpty { throw row.empty("chosen") }
     if rejected.isEmpty { throw row.empty("rejected") }
     return .preference(prompt: prompt, chosen: chosen, rejected: rejected)
@@ -240,9 +238,5 @@ extension Component {
 
   fileprivate func empty(_ key: String) -> Fault {
     Fault(.data, "\(place): \(quoted(key)) is empty, there is nothing to train")
-  }
-
-  fileprivate func same(_ one: String, _ other: String) -> Fault {
-    Fault(.data, "\(place): '\(one)' and '\(other)' are equal, there is nothing to prefer")
   }
 }

@@ -50,7 +50,7 @@ package struct ExampleSummary: Sendable, Equatable {
   package enum DropReason: String, Sendable, CaseIterable {
     case nothingToTrain = "no token to train is left"
     case promptTooLong = "the prompt alone fills max_length"
-    case alike = "chosen and rejected are equal after truncation"
+    case alike = "chosen and rejected are equal"
   }
 
   package struct Lengths: Sendable, Equatable {
