@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import PAFTFormats
+
+/// sparsity_tau(d) = share of entries with |d| <= tau, for a ladder of thresholds, since "sparse"
+/// means exact zeros for some deltas and small values for others.
+package struct SparsityCounts: Sendable, Equatable {
+  package static let thresholds = [0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4]
+
+  package private(set) var elements = 0
+  package private(set) var counts = [Int](repeating: 0, count: thresholds.count)
+
+  package init() {}
+
+  package var shares: [Double] {
+    counts.map { elements == 0 ? 0 : Double($0) / Double(elements) }
+  }
+
+  mutating func add(_ values: UnsafePointer<Float>, _ count: Int, _ lanes: Lanes) {
+    let limits = Self.thresholds.map { Self.floor($0) }
+    let parts = lanes.collect(count, [Int]()) { range in
+      limits.map { limit in
+        var below = 0
+        for i in range where abs(values[i]) <= limit { below &+= 1 }
+        return below
+      }
+    }
+    for part in parts { for (i, below) in part.enumerated() { counts[i] += below } }
+    elements += count
+  }
+
+  mutating func add(_ other: SparsityCounts) {
+    elements += other.elements
+    for i in counts.indices { counts[i] += other.counts[i] }
+  }
+
+  /// The largest Float not above the threshold, so that comparing in Float is exact.
+  private static func floor(_ threshold: Double) -> Float {
+    let nearest = Float(threshold)
+    return Double(nearest) > threshold ? nearest.nextDown : nearest
+  }
+
+  package var json: JSON {
+    var object = JSONObject()
+    for (threshold, share) in zip(Self.thresholds, shares) {
+      object[threshold == 0 ? "0" : threshold.description] = .number(share)
+    }
+    return .object(object)
+  }
+}

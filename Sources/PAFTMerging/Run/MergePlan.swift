@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import PAFTBase
+internal import PAFTFormats
+
+/// Everything a merge will do, settled before the first byte is written: which tensors come out,
+/// what each is made of, with which parameters.
+struct MergePlan {
+  struct Tensor {
+    var name: String
+    var type: DType
+    /// Shape and raw bytes (for integer tensors, copied as they are).
+    var template: TensorEntry
+    var base: TensorEntry?
+    var operands: [Operand]
+    var parameters: ParameterValues
+    var isMerged: Bool { template.dtype.isFloat }
+  }
+
+  struct Operand {
+    /// Position in `sources`.
+    var source: Int
+    var entry: TensorEntry
+    var parameters: ParameterValues
+    /// Number of the model in the configuration, which keys its random stream.
+    var model: Int
+  }
+
+  let configuration: MergeConfiguration
+  let sources: [ModelSource]
+  /// Position in `sources`.
+  let base: Int?
+  private(set) var tensors: [Tensor] = []
+  private(set) var notes: [String] = []
+  private(set) var layers = 0
+
+  init(_ configuration: MergeConfiguration) throws {
+    try configuration.check()
+    self.configuration = configuration
+    var archives: [String: TensorArchive] = [:]
+    var references: [ModelReference] = []
+    if let base = configuration.base, configuration.method.base != .ignored {
+      references.append(base)
+    }
+    base = references.isEmpty ? nil : 0
+    for source in configuration.slices.flatMap(\.sources)
+    where !references.contains(source.reference) {
+      references.append(source.reference)
+    }
+    sources = try references.map { try ModelSource($0, sharing: &archives) }
+    try planTensors()
+  }
+
+  /// Bytes of the buffers: base, result, and each model, for the largest tensor.
+  var peakBytes: Int {
+    let largest = tensors.filter(\.isMerged).map(\.template.count).max() ?? 0
+    let buffers = 2 + (tensors.map(\.operands.count).max() ?? 0)
+    return product([largest, buffers, 4]) ?? .max
+  }
+
+  /// Where configuration, tokenizer and names of the result come from.
+  var template: ModelSource { sources[base ?? 0] }
+
+  // MARK: - Tensors
+
+  private mutating func planTensors() throws {
+    if configuration.slices.count == 1,
+      configuration.slices[0].sources.allSatisfy({ $0.layers == nil })
+    {
+      let archive = template.archive
+      layers = (archive.names.compactMap { LayerName($0)?.index }.max() ?? -1) + 1
+      for entry in archive.entries {
+        let t = LayerName(entry.name).map { depth($0.index, of: layers) } ?? 0
+        try plan(entry.name, slice: 0, t: t) { _ in entry.name }
+      }
+      try refuseExtras(archive)
+    } else {
+      try planSlices()
+    }
+  }
+
+  private func depth(_ layer: Int, of count: Int) -> Double {
+    count > 1 ? Double(layer) / Double(count - 1) : 1
+  }
+
+  private mutating func planSlices() throws {
+    let slices = configuration.slices
+    // Weights outside the layers: those before them belong to the first slice, others to the last.
+    let outside = template.archive.entries.filter { LayerName($0.name) == nil }
+    for entry in outside where Self.isBeforeLayers(entry.name) {
+      try plan(entry.name, slice: 0, t: 0) { _ in entry.name }
+    }
+    for (number, slice) in slices.enumerated() {
+      guard let length = slice.sources.first?.layers?.count else { continue }
+      let names = template.archive.names.compactMap { LayerName($0) }
+      let first = slice.sources.first { $0.reference == template.reference } ?? slice.sources[0]
+      for offset in 0..<length {
+        let start = first.layers!.lowerBound
+        let suffixes = names.filter { $0.index == start + offset }
+        guard !suffixes.isEmpty else {
+          throw Fault(
+            .configuration, "\(template.reference.text) has no layer \(start + offset)",
+            hint: "its layers are 0 to \((names.map(\.index).max() ?? 0))")
+        }
+        for name in suffixes {
+          try plan(
+            name.with(layers), slice: number, t: depth(offset, of: length)
+          ) { source in name.with((source?.layers?.lowerBound ?? start) + offset) }
+        }
+        layers += 1
+      }
+    }
+    for entry in outside where !Self.isBeforeLayers(entry.name) {
+      try plan(entry.name, slice: slices.count - 1, t: 0) { _ in entry.name }
+    }
+  }
+
+  private static func isBeforeLayers(_ name: String) -> Bool {
+    name.contains("embed") || name.contains("wte") || name.contains("wpe")
+  }
+
+  /// Weights that models leave out when they are tied or can be computed.
+  private static func isOptional(_ name: String) -> Bool {
+    name == "lm_head.weight" || name.hasSuffix("rotary_emb.inv_freq")
+  }
+
+  /// `inputName` tells the name in a source, or in the base for nil.
+  private mutating func plan(
+    _ name: String, slice: Int, t: Double,
+    inputName: (MergeConfiguration.Source?) -> String
+  ) throws {
+    guard let template = template.archive[inputName(nil)] ?? template.archive[name] else {
+      throw Fault(.data, "\(self.template.reference.text): no tensor \(quoted(inputName(nil)))")
+    }
+    var tensor = Tensor(
+      name: name, type: outputType(template.dtype), template: template,
+      base: configuration.usesDeltas ? template : nil, operands: [],
+      parameters: try configuration.values(slice: slice, source: nil, tensor: name, t: t))
+    guard tensor.isMerged else {
+      tensors.append(tensor)
+      return
+    }
+    let operands = configuration.operands(of: configuration.slices[slice])
+    for (model, source) in operands.enumerated() {
+      let position = sources.firstIndex { $0.reference == source.reference }!
+      let wanted = inputName(source)
+      guard let entry = sources[position].archive[wanted] else {
+        guard Self.isOptional(wanted) else {
+          throw Fault(.data, "\(source.reference.text): no tensor \(quoted(wanted))")
+        }
+        notes.append("\(source.reference.text) has no \(wanted): merged from the others")
+        continue
+      }
+      guard entry.shape == template.shape else {
+        throw Fault(
+          .data,
+          "\(source.reference.text): tensor \(quoted(wanted)) has shape \(entry.shape), "
+            + "\(self.template.reference.text) has \(template.shape)",
+          hint: "the models must share one architecture and vocabulary; padding rows are never cut")
+      }
+      guard entry.dtype.isFloat else {
+        throw Fault(
+          .data, "\(source.reference.text): tensor \(quoted(wanted)) is \(entry.dtype.rawValue)")
+      }
+      tensor.operands.append(
+        Operand(
+          source: position, entry: entry,
+          parameters: try configuration.values(slice: slice, source: source, tensor: wanted, t: t),
+          model: model))
+    }
+    guard configuration.method.models.contains(tensor.operands.count) else {
+      throw Fault(.data, "tensor \(quoted(name)) is in too few of the models")
+    }
+    tensors.append(tensor)
+  }
+
+  private mutating func refuseExtras(_ archive: TensorArchive) throws(Fault) {
+    for source in sources where source.archive !== archive {
+      for name in source.archive.names where archive[name] == nil {
+        guard Self.isOptional(name) else {
+          throw Fault(
+            .data,
+            "\(source.reference.text): tensor \(quoted(name)) is not in \(archive.path)",
+            hint: "the models must share one architecture")
+        }
+        notes.append("\(name) of \(source.reference.text) is left out: \(archive.path) has none")
+      }
+    }
+  }
+
+  private func outputType(_ stored: DType) -> DType {
+    guard stored.isFloat else { return stored }
+    if let type = configuration.outputType { return type }
+    switch stored {
+    case .f64: return .f32
+    case .f8e4m3, .f8e5m2: return .bf16
+    default: return stored
+    }
+  }
+}
+
+/// `model.layers.12.mlp.up_proj.weight` taken apart at its first number.
+struct LayerName: Equatable {
+  var prefix: String
+  var index: Int
+  var suffix: String
+
+  init?(_ name: String) {
+    let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+    guard let at = parts.firstIndex(where: { !$0.isEmpty && $0.allSatisfy(\.isNumber) }), at > 0,
+      let index = Int(parts[at]), index < 1_000_000
+    else { return nil }
+    prefix = parts[..<at].joined(separator: ".")
+    self.index = index
+    suffix = parts[(at + 1)...].joined(separator: ".")
+  }
+
+  func with(_ index: Int) -> String { "\(prefix).\(index)" + (suffix.isEmpty ? "" : "." + suffix) }
+}
