@@ -51,11 +51,11 @@ import Testing
     #expect(try builder(options).sft(data(record)).examples[0].labels == [90, 4, 3, 2, 91])
   }
 
-  /// "a" + "bd": the prompt alone is [90, 0], the whole [90, 4, 3]. The completion is whatever
-  /// stands behind as many tokens, as in TRL.
+  /// "a" + "bd": the prompt alone is [90, 0], the whole [90, 4, 3]. The token that reaches across
+  /// the border belongs to the completion, as in TRL.
   @Test func aTokenAcrossTheSeamIsCounted() throws {
     let (examples, summary) = try builder().sft(data(.completion(prompt: "a", completion: "bd")))
-    #expect(examples == [SFTExample(ids: [90, 0, 3, 91], labels: [-100, -100, 3, 91])])
+    #expect(examples == [SFTExample(ids: [90, 4, 3, 91], labels: [-100, 4, 3, 91])])
     #expect(summary.unevenSeams == 1)
   }
 

@@ -26,7 +26,7 @@ import Testing
     var parts: [[UInt8]] = [[]]
     for byte in text.utf8 {
       parts[parts.count - 1].append(byte)
-      if parts[parts.count - 1].suffix(mark.count).elementsEqual(mark) {
+      if byte == mark.last, parts[parts.count - 1].suffix(mark.count).elementsEqual(mark) {
         parts[parts.count - 1].removeLast(mark.count)
         parts.append([])
       }

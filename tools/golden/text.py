@@ -7,6 +7,8 @@
   story-llama.json  ids and decoded texts of the blocks of a llama.cpp vocabulary test file under
                     story-llama's tokenizer (both files in the shared data folder)
   trainer.json      a corpus, and the vocabulary and merges that `BpeTrainer` learns from it
+  examples.json     prompt/completion, text and preference rows, and the token sequences that TRL's
+                    SFTTrainer and DPOTrainer make of them with the tokenizer of trainer.json
   packing.json      lengths, and the rows that TRL's `pack_dataset` (strategy bfd) makes of them
 
 usage: text.py SHARED_DATA_FOLDER
@@ -16,6 +18,7 @@ import json
 import pathlib
 import random
 import sys
+import tempfile
 
 import datasets
 import transformers
@@ -153,17 +156,64 @@ def story_llama(shared):
         yield {"ids": ids, "with_special": tokenizer.encode(block).ids, "decoded": whole.decode(ids, skip_special_tokens=True)}
 
 
-def trainer():
+def train(texts):
     special = ["<|begin|>", "<|end|>"]
-    texts = corpus() + noise(60)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
         vocab_size=600, min_frequency=2, special_tokens=special, show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    return tokenizer, special
+
+
+def trainer():
+    texts = corpus() + noise(60)
+    tokenizer, special = train(texts)
     spec = json.loads(tokenizer.to_str())["model"]
     vocabulary = sorted(spec["vocab"], key=spec["vocab"].get)
     return {"texts": texts, "special_tokens": special, "vocabulary_size": 600, "vocabulary": vocabulary, "merges": spec["merges"]}
+
+
+def examples():
+    """Rows cut by the trainers only when a batch is made are cut here, by the same rule."""
+    tokenizer, special = train(corpus() + noise(60))
+    whole = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=special[1], pad_token=special[1])
+    config = transformers.LlamaConfig(vocab_size=600, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+    rng, limit = random.Random(4), 32
+    words = [w for line in corpus()[:60] for w in line.split(" ")]
+    phrase = lambda least, most: " ".join(rng.choice(words) for _ in range(rng.randrange(least, most)))
+    completions, pairs = [], []
+    for i in range(40):
+        prompt = phrase(0, 30) + rng.choice(["", " ", "\n", ": "])
+        answer = rng.choice(["", " "]) + phrase(1, 16) + rng.choice(["", "", special[1]])
+        completions.append({"prompt": prompt, "completion": answer if answer.strip() else "x"})
+        pairs.append({"prompt": prompt, "chosen": "walk" + phrase(1, 12), "rejected": " talk " + phrase(1, 12)})
+    texts = [{"text": "a" + phrase(1, 40)} for _ in range(12)]
+    common = dict(max_length=limit, output_dir="/tmp/text-golden", bf16=False, use_cpu=True, report_to=[], gradient_checkpointing=False)
+
+    def rows(kind, settings, data):
+        with tempfile.TemporaryDirectory() as folder:
+            transformers.LlamaForCausalLM(config).save_pretrained(folder)
+            whole.save_pretrained(folder)
+            return kind(model=folder, args=settings(**common), processing_class=whole, train_dataset=datasets.Dataset.from_list(data)).train_dataset
+
+    def supervised(data):
+        for row in rows(trl.SFTTrainer, trl.SFTConfig, data):
+            ids = row["input_ids"][:limit]
+            labels = row["labels"][:limit] if "labels" in row else ids
+            if any(l != -100 for l in labels[1:]): yield {"ids": ids, "labels": labels}
+
+    def preference(data):
+        for row in rows(trl.DPOTrainer, trl.DPOConfig, data):
+            prompt = row["prompt_ids"]
+            room = limit - len(prompt)
+            yield {"prompt": prompt, "chosen": row["chosen_ids"][:room], "rejected": row["rejected_ids"][:room]}
+
+    return {"max_length": limit, "eos": special[1],
+            "completions": {"rows": completions, "examples": list(supervised(completions))},
+            "texts": {"rows": texts, "examples": list(supervised(texts))},
+            "pairs": {"rows": pairs, "examples": list(preference(pairs))}}
 
 
 def packing():
@@ -185,4 +235,5 @@ if __name__ == "__main__":
     write("story-llama.json", list(story_llama(shared)))
     write("zoo.json", list(zoo()))
     write("trainer.json", trainer())
+    write("examples.json", examples())
     write("packing.json", list(packing()))

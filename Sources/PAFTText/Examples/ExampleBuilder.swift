@@ -60,11 +60,14 @@ package struct ExampleBuilder: Sendable {
       let ids = try ended(try encode(text, row, data), row, data)
       return (SFTExample(ids: ids, labels: ids), true)
     case .completion(let prompt, let completion):
-      let (start, rest, even) = try split(prompt, completion, row, data)
-      let ids = start + rest
+      let start = try encode(prompt, row, data)
+      let whole = try encode(prompt + completion, row, data)
+      let seam = commonPrefix(start, whole)
+      let rest = try ended(Array(whole[seam...]), row, data)
+      let ids = whole[..<seam] + rest
       let masked = options.completionOnlyLoss ?? true
-      let labels = masked ? Array(repeating: Record.ignored, count: start.count) + rest : ids
-      return (SFTExample(ids: ids, labels: labels), even)
+      let labels = masked ? Array(repeating: Record.ignored, count: seam) + rest : Array(ids)
+      return (SFTExample(ids: Array(ids), labels: labels), seam == start.count)
     case .preference, .preferenceTokens:
       throw wrongKind(row, data, "text, a completion or token ids")
     }
@@ -117,25 +120,25 @@ package struct ExampleBuilder: Sendable {
       for ids in [prompt, chosen, rejected] { try check(ids, row, data) }
       return (PreferenceExample(prompt: prompt, chosen: chosen, rejected: rejected), true)
     case .preference(let prompt, let chosen, let rejected):
-      let (start, better, even) = try split(prompt, chosen, row, data)
-      let (_, worse, alsoEven) = try split(prompt, rejected, row, data)
-      return (
-        PreferenceExample(prompt: start, chosen: better, rejected: worse), even && alsoEven
-      )
+      let start = try encode(prompt, row, data)
+      let better = try encode(prompt + chosen, row, data)
+      let worse = try encode(prompt + rejected, row, data)
+      let seam = min(commonPrefix(start, better), commonPrefix(start, worse))
+      let example = PreferenceExample(
+        prompt: Array(start[..<seam]), chosen: try ended(Array(better[seam...]), row, data),
+        rejected: try ended(Array(worse[seam...]), row, data))
+      return (example, seam == start.count)
     case .text, .completion, .tokens: throw wrongKind(row, data, "a preference pair")
     }
   }
 
   // MARK: - Tokens
 
-  /// The prompt's ids, and those of the whole text after as many, with eos.
-  private func split(
-    _ prompt: String, _ completion: String, _ row: Row, _ data: DataSet
-  ) throws(Fault) -> (prompt: [Int32], rest: [Int32], even: Bool) {
-    let start = try encode(prompt, row, data)
-    let whole = try encode(prompt + completion, row, data)
-    let rest = try ended(Array(whole.dropFirst(start.count)), row, data)
-    return (start, rest, whole.starts(with: start))
+  /// Where the completion begins: the first token in which the prompt alone and the whole text
+  /// differ. Usually that is the prompt's end; where a token reaches across it, that token is part
+  /// of the completion, so the sequence is always the whole text as the tokenizer cuts it.
+  private func commonPrefix(_ prompt: [Int32], _ whole: [Int32]) -> Int {
+    zip(prompt, whole).prefix { $0 == $1 }.count
   }
 
   /// With the tokens that the post-processor puts in front; what it would put behind is left to

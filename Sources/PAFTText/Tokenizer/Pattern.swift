@@ -61,6 +61,7 @@ final class Pattern: @unchecked Sendable {
   ) throws(Fault) {
     var at = 0
     let base = bytes.baseAddress ?? Self.nothing
+    matcher.bound(to: bytes.count)
     while at <= bytes.count {
       let status = pcre2_match_8(
         code, base, bytes.count, at, UInt32(PCRE2_NO_UTF_CHECK), matcher.data, matcher.context)
@@ -143,9 +144,12 @@ final class Matcher {
   fileprivate let context: OpaquePointer
   private let stack: OpaquePointer?
 
-  /// Backtracking steps before a match is given up. Honest patterns need a few per character; a
-  /// run of a million blanks costs `\s+(?!\S)` about as many.
-  private static let matchLimit: UInt32 = 20_000_000
+  /// Backtracking steps before a match is given up. Honest patterns need a few per byte they look
+  /// at: a run of n blanks costs `\s+(?!\S)` about n.
+  fileprivate func bound(to length: Int) {
+    let steps = max(100_000, 32 * length)
+    pcre2_set_match_limit_8(context, UInt32(clamping: steps))
+  }
 
   init() {
     // One pair: only the whole match is asked for.
@@ -153,7 +157,6 @@ final class Matcher {
     context = pcre2_match_context_create_8(nil)
     stack = pcre2_jit_stack_create_8(32 << 10, 16 << 20, nil)
     if let stack { pcre2_jit_stack_assign_8(context, nil, UnsafeMutableRawPointer(stack)) }
-    pcre2_set_match_limit_8(context, Self.matchLimit)
     pcre2_set_heap_limit_8(context, 64 << 10)
   }
 
