@@ -4,6 +4,7 @@
 // The house: one target per room, imports point down only (tools/check-imports holds this).
 // Kernel targets carry the instruction set they are compiled for; everything else is baseline x86-64.
 
+import Foundation
 import PackageDescription
 
 /// Flags of one instruction set, handed to clang so that imported vector verbs and Swift SIMD agree.
@@ -14,8 +15,10 @@ func isa(_ features: [String]) -> [SwiftSetting] {
   [.unsafeFlags(features.flatMap { ["-Xcc", "-m" + $0] })]
 }
 
-/// libomp lives where Debian's libomp-dev puts it.
-let ompLibrary = "/usr/lib/llvm-14/lib"
+/// libomp lives where Debian's libomp-dev puts it: among the files of one version of LLVM.
+let ompLibrary =
+  (14...40).lazy.map { "/usr/lib/llvm-\($0)/lib" }
+  .first { FileManager.default.fileExists(atPath: $0 + "/libomp.so") } ?? "/usr/lib/llvm-14/lib"
 
 let kernels = "Sources/PAFTKernels"
 
@@ -47,7 +50,8 @@ let package = Package(
     // MARK: the ground floor
     .target(name: "PAFTBase"),
     .target(name: "PAFTMachine", dependencies: ["PAFTBase", "CMachine"]),
-    .target(name: "PAFTFormats", dependencies: ["PAFTBase", .product(name: "Yams", package: "Yams")]),
+    .target(
+      name: "PAFTFormats", dependencies: ["PAFTBase", .product(name: "Yams", package: "Yams")]),
 
     // MARK: kernels, one module per instruction set
     .target(name: "PAFTKernelInterface", dependencies: ["PAFTBase"], path: kernels + "/Interface"),
@@ -84,22 +88,24 @@ let package = Package(
     .target(
       name: "PAFTTraining",
       dependencies: [
-        "PAFTBase", "PAFTFormats", "PAFTMachine", "PAFTKernels", "PAFTText", "PAFTOps", "PAFTModels",
+        "PAFTBase", "PAFTFormats", "PAFTMachine", "PAFTKernels", "PAFTText", "PAFTOps",
+        "PAFTModels",
       ]),
     .target(name: "PAFTMerging", dependencies: ["PAFTBase", "PAFTFormats"]),
     .target(name: "PAFTExample", dependencies: ["PAFTBase"]),
     .target(
       name: "PAFT",
       dependencies: [
-        "PAFTBase", "PAFTFormats", "PAFTMachine", "PAFTText", "PAFTOps", "PAFTModels",
-        "PAFTTraining", "PAFTMerging", "PAFTExample",
+        "PAFTBase", "PAFTFormats", "PAFTMachine", "PAFTKernels", "PAFTText", "PAFTOps",
+        "PAFTModels", "PAFTTraining", "PAFTMerging", "PAFTExample",
       ]),
     .executableTarget(
       name: "PAFTCommand",
       dependencies: ["PAFT", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
 
     // MARK: tests
-    .target(name: "PAFTTestSupport", dependencies: ["PAFTBase", "PAFTFormats"], path: "Tests/Support"),
+    .target(
+      name: "PAFTTestSupport", dependencies: ["PAFTBase", "PAFTFormats"], path: "Tests/Support"),
     .testTarget(name: "PAFTBaseTests", dependencies: ["PAFTBase"]),
     .testTarget(
       name: "PAFTMachineTests",
@@ -117,6 +123,7 @@ let package = Package(
     .testTarget(name: "PAFTMergingTests", dependencies: ["PAFTMerging", "PAFTTestSupport"]),
     .testTarget(name: "PAFTExampleTests", dependencies: ["PAFTExample", "PAFTTestSupport"]),
     .testTarget(name: "PAFTTests", dependencies: ["PAFT", "PAFTTestSupport"]),
+    .testTarget(name: "PAFTHouseTests", dependencies: ["PAFTTestSupport"]),
   ]
 )
 

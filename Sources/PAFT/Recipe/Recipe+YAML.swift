@@ -24,9 +24,15 @@ extension Recipe {
   ///     relative to the file, paths in overrides to the current folder.
   /// - Throws: `PAFTError`, exit code 78 for what the recipe says and 66 if there is none.
   public static func read(_ path: String, overrides: [String] = []) throws -> Recipe {
+    try readWithNotices(path, overrides: overrides).recipe
+  }
+
+  /// With what the reader has to say about keys that change nothing.
+  package static func readWithNotices(_ path: String, overrides: [String]) throws -> (
+    recipe: Recipe, notices: [String]
+  ) {
     try PAFTError.wrapping {
       try resolve(ConfigNode.read(path), overrides: overrides, folder: FileSystem.parent(of: path))
-        .recipe
     }
   }
 

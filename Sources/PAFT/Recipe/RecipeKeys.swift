@@ -255,7 +255,7 @@ extension RecipeSection {
   package static let evaluation = RecipeSection(
     name: "eval", meaning: "after the merge",
     keys: [
-      RecipeKey("batch_size", .count(min: 1), "8", "rows scored together"),
+      RecipeKey("batch_size", .count(min: 1), "32", "answers generated together"),
       RecipeKey("limit", .count(min: 1), nil, "at most so many held-out rows of each data set"),
       RecipeKey(
         "grader", .choice(["none", "example"]), "none",

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// On what part of the machine, with which kernels, in which precision.
+public struct ComputeOptions: Sendable, Equatable {
+  /// Workers; nil: `PAFT_THREADS`, else all that this process is granted.
+  public var threads: Int?
+  /// reference, avx2, avx512, avx512bf16; nil: `PAFT_ISA`, else the fastest this CPU can run.
+  public var isa: String?
+  public var dtype: Recipe.Precision
+
+  public init(threads: Int? = nil, isa: String? = nil, dtype: Recipe.Precision = .bf16) {
+    self.threads = threads
+    self.isa = isa
+    self.dtype = dtype
+  }
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTBase
+import PAFTKernels
+import PAFTMachine
+import PAFTModels
+import PAFTOps
+
+extension ComputeOptions {
+  func kernels() throws -> KernelTable { try KernelTable.select(forced: isa ?? Knobs.isa) }
+}
+
+extension Recipe.Precision {
+  var compute: ComputeType { self == .bf16 ? .bf16 : .f32 }
+}
+
+/// Sets up what one computation needs: a place of the machine, its team, kernels and scratch.
+enum Workbench {
+  /// Runs `body` on a place of its own and waits for it.
+  ///
+  /// - Parameter scratch: bytes of address space; only what is touched costs memory.
+  static func run<T: Sendable>(
+    _ options: ComputeOptions, named name: String, scratch: Int,
+    _ body: @escaping @Sendable (Executor) throws -> T
+  ) throws -> T {
+    let kernels = try options.kernels()
+    let place = try Machine.detect().place(threads: options.threads)
+    return try run(on: place, kernels, options.dtype, named: name, scratch: scratch, body)
+  }
+
+  static func run<T: Sendable>(
+    on place: Place, _ kernels: KernelTable, _ dtype: Recipe.Precision, named name: String,
+    scratch: Int, _ body: @escaping @Sendable (Executor) throws -> T
+  ) throws -> T {
+    try place.run(named: name) { team in
+      let arena = try Arena(capacity: scratch, node: place.node, name: "\(name) scratch")
+      return try body(
+        Executor(team: team, kernels: kernels, compute: dtype.compute, scratch: arena))
+    }
+  }
+}
+
+/// Upper bounds of scratch for passes without gradients. They reserve address space; memory is used
+/// where it is touched.
+enum InferenceScratch {
+  /// Loading a folder, then passes of at most `tokens` tokens at a time.
+  static func bytes(_ folder: ModelFolder, tokens: Int, logitRows: Int) -> Int {
+    let c = folder.configuration
+    // Layer activations, their packed copies, two hidden states, adapters of any usual rank.
+    let row =
+      24 * c.hidden + 12 * (c.queryWidth + 2 * c.keyWidth) + 10 * c.intermediate + 16 * c.heads
+      + 8 * 256
+    // Keys and values are packed per sequence, each padded to a panel of at most 64 columns.
+    let panels = 2 * 64 * c.keyWidth
+    let passes = 4 * tokens * (row + panels) + 4 * logitRows * (c.vocabulary + 2 * c.hidden)
+    return passes + 2 * folder.largestTensor + (256 << 20)
+  }
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTBase
+import PAFTFormats
+import PAFTKernels
+import PAFTMachine
+import PAFTModels
+import PAFTOps
+import PAFTText
+import PAFTTraining
+
+/// Everything a run needs to know before it works: whatever is wrong with the machine, the model,
+/// the recipe or the data is found here.
+struct Preparation: Sendable {
+  let recipe: Recipe
+  let machine: Machine
+  let kernels: KernelTable
+  /// Of both branches, in order; one for a single branch.
+  let places: [Place]
+  /// All cores, for what is not a branch.
+  let whole: Place
+  let model: ModelFolder
+  let tokenizer: Tokenizer?
+  let jobs: [BranchJob]
+  let isSequential: Bool
+
+  /// - Parameter nested: whether each branch has a folder of its own inside the output.
+  init(_ recipe: Recipe, isa: String?, nested: Bool) throws {
+    self.recipe = recipe
+    kernels = try KernelTable.select(forced: isa ?? Knobs.isa)
+    machine = try Machine.detect()
+    let threads = recipe.machine.threads
+    whole = machine.place(threads: threads)
+    guard FileSystem.isFolder(recipe.model) else {
+      throw Fault(
+        .missingInput, "no model folder \(quoted(recipe.model))",
+        hint: "models are read from local folders; nothing is downloaded")
+    }
+    let model = try ModelFolder(recipe.model)
+    self.model = model
+    let tokenizer =
+      FileSystem.isFile(recipe.model + "/tokenizer.json")
+      ? try Tokenizer(folder: recipe.model) : nil
+    self.tokenizer = tokenizer
+    if let tokenizer, tokenizer.vocabularySize > model.configuration.vocabulary {
+      throw Fault(
+        .data,
+        "\(recipe.model): the tokenizer has ids up to \(tokenizer.vocabularySize - 1), the model "
+          + "\(model.configuration.vocabulary) embeddings",
+        hint: "tokenizer.json belongs to another model")
+    }
+    if recipe.sft != nil && recipe.align != nil {
+      // Opens no files: only whether such a merge exists.
+      _ = try MergeStage(settings: recipe.merge, base: recipe.model).configuration(
+        sft: BranchResultFolder(path: "sft", isAdapter: false),
+        align: BranchResultFolder(path: "align", isAdapter: false))
+    }
+    let branches = [("sft", recipe.sft), ("align", recipe.align)].compactMap { name, branch in
+      branch.map { (name, $0) }
+    }
+    jobs = try branches.map { name, branch in
+      try Self.job(
+        name, branch, recipe, model, tokenizer,
+        folder: nested ? recipe.output + "/" + name : recipe.output)
+    }
+    switch recipe.machine.partitions {
+    case .cpus(let sft, let align):
+      places = try [machine.place(cpus: sft), machine.place(cpus: align)]
+      isSequential = false
+    case .sequential:
+      places = jobs.map { [whole] _ in whole }
+      isSequential = true
+    case .auto:
+      places = jobs.count < 2 ? [whole] : machine.split(into: jobs.count, threads: threads)
+      isSequential = false
+    }
+  }
+
+  private static func job(
+    _ name: String, _ branch: Recipe.Branch, _ recipe: Recipe, _ model: ModelFolder,
+    _ tokenizer: Tokenizer?, folder: String
+  ) throws -> BranchJob {
+    guard branch.maxLength <= model.configuration.maxPositions else {
+      throw Fault(
+        .configuration,
+        "\(name).max_length: found \(branch.maxLength), the model takes "
+          + "\(model.configuration.maxPositions) positions")
+    }
+    // Before the data is read: cheaper complaints come first.
+    _ = try branch.configuration(name: name, seed: recipe.seed, dtype: recipe.dtype, fingerprint: "")
+    let data = try BranchData(
+      branch, name: name, seed: recipe.seed, limit: recipe.evaluation.limit, tokenizer: tokenizer,
+      vocabulary: model.configuration.vocabulary)
+    return try BranchJob(
+      name: name, streamName: name, branch, data: data, recipe, model.configuration,
+      base: recipe.model, folder: folder)
+  }
+
+  /// What a person wants to know before hours pass.
+  var notices: [String] {
+    jobs.flatMap { job in job.data.summary.report.map { "\(job.name): \($0)" } }
+      + zip(jobs, places).map { "\($0.name): on \(TopologyVerb.describe($1))" }
+  }
+
+  var needsBackward: Bool { jobs.contains { $0.configuration.adaptation != .full } }
+
+  /// Loads a model for use on `place`: shared by all who run on its node.
+  func load(_ folder: ModelFolder, backward: Bool, on place: Place) throws -> BaseModel {
+    try Workbench.run(
+      on: place, kernels, recipe.dtype, named: "load",
+      scratch: 2 * folder.largestTensor + (64 << 20)
+    ) { try BaseModel(folder, backward: backward, on: $0) }
+  }
+}
+
+extension BranchJob {
+  /// - Parameter streamName: decides the random streams, so that a baseline draws what its model does.
+  init(
+    name: String, streamName: String, _ branch: Recipe.Branch, data: BranchData, _ recipe: Recipe,
+    _ model: ModelConfiguration, base: String, folder: String
+  ) throws {
+    let configuration = try branch.configuration(
+      name: streamName, seed: recipe.seed, dtype: recipe.dtype,
+      fingerprint: "base \(base)\ndata \(data.checksum)")
+    self.init(
+      name: name, recipe: branch, configuration: configuration, data: data, model: model,
+      base: base, folder: folder)
+  }
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTModels
+import PAFTTraining
+
+/// Upper bound of the scratch of a training step: address space, used where it is touched.
+enum TrainingScratch {
+  static func bytes(
+    _ c: ModelConfiguration, _ configuration: BranchConfiguration, longest: Int, largestTensor: Int
+  ) -> Int {
+    // A pass holds one row at least, a pair being two sequences.
+    let tokens = max(configuration.tokensPerPass, 2 * longest)
+    let rank: Int
+    if case .lora(let lora) = configuration.adaptation { rank = lora.rank } else { rank = 0 }
+    let linear = c.queryWidth + 2 * c.keyWidth
+    // One layer's activations, floats per token: inputs and norms, q k v with their raw forms, the
+    // attention and its statistics, the MLP, and x Aᵀ of seven modules.
+    let layer = 6 * c.hidden + 3 * linear + 4 * c.heads + 3 * c.intermediate + 7 * rank + 64
+    // Gradients and packed copies alive at once while one layer goes backwards.
+    let backward =
+      8 * c.hidden + 8 * linear + 8 * c.intermediate + 8 * rank + 4 * 64 * 4 * c.keyWidth
+    let kept = configuration.activationCheckpointing ? c.hidden : layer + c.hidden
+    let passes = tokens * (c.layers * kept + layer + backward + 4 * c.hidden)
+    return 4 * passes + 3 * largestTensor + (512 << 20)
+  }
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTBase
+import PAFTFormats
+import PAFTModels
+import PAFTText
+
+/// `paft eval`: loss and accuracy of a model on data files, one row of results per file. With an
+/// adapter, the base beside it is the reference of the rewards.
+package struct EvalVerb: Sendable {
+  package var model: String
+  package var adapter: String?
+  package var tasks: [String]
+  package var maxLength = 1024
+  package var beta = 0.1
+  package var limit: Int?
+  /// Also generate answers and grade those of the built-in example.
+  package var grader = Recipe.Grader.none
+  package var maxNewTokens = 64
+  package var compute = ComputeOptions()
+
+  package init(model: String, tasks: [String]) {
+    self.model = model
+    self.tasks = tasks
+  }
+
+  package func run() throws(PAFTError) -> [ModelScore] {
+    try PAFTError.wrapping {
+      let folder = try ModelFolder(model)
+      let tokenizer =
+        FileSystem.isFile(model + "/tokenizer.json") ? try Tokenizer(folder: model) : nil
+      let length = min(maxLength, folder.configuration.maxPositions)
+      let builder = ExampleBuilder(
+        tokenizer: tokenizer, options: ExampleOptions(maxLength: length),
+        vocabularySize: folder.configuration.vocabulary)
+      let evaluators = try tasks.map { try evaluator($0, builder, tokenizer) }
+      let longest = try evaluators.reduce(2) { max($0, try $1.longest(folder.configuration)) }
+      let scratch = InferenceScratch.bytes(
+        folder, tokens: max(2048, Self.batch * longest), logitRows: Self.batch)
+      return try Workbench.run(compute, named: "eval", scratch: scratch) { executor in
+        let base = try BaseModel(folder, backward: false, on: executor)
+        let loaded = try LoadedModel(base, adapter: adapter, on: executor)
+        let decoder = try Decoder(folder.configuration, maxTokens: longest, on: executor)
+        return try zip(tasks, evaluators).map { task, evaluator in
+          var plain = evaluator
+          plain.grading = nil
+          let reference =
+            adapter == nil || evaluator.pairs.isEmpty
+            ? nil : try plain.score("base", decoder, base.weights, reference: nil).pairs
+          return try evaluator.score(task, decoder, loaded.weights, reference: reference).score
+        }
+      }
+    }
+  }
+
+  private static let batch = 32
+
+  private func evaluator(_ task: String, _ builder: ExampleBuilder, _ tokenizer: Tokenizer?) throws
+    -> Evaluator
+  {
+    var data = try DataSet.load(path: task)
+    if let limit { data = DataSet(path: data.path, rows: Array(data.rows.prefix(limit))) }
+    let isPreference = data.rows[0].record.isPreference
+    let held = try HeldOut(data, builder, isPreference: isPreference)
+    var evaluator = Evaluator()
+    evaluator.beta = beta
+    evaluator.sequences = held.sequences
+    evaluator.pairs = held.pairs
+    if grader == .example, let tokenizer {
+      evaluator.grading = Evaluator.Grading(
+        tokenizer: tokenizer, instructions: isPreference ? [] : held.texts,
+        preferences: isPreference ? held.texts : [], maxNewTokens: maxNewTokens,
+        batchSize: Self.batch)
+    }
+    return evaluator
+  }
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTBase
+import PAFTFormats
+import PAFTModels
+import PAFTText
+
+/// `paft generate`: continues prompts.
+package struct GenerateVerb: Sendable {
+  package var model: String
+  package var adapter: String?
+  package var prompts: [String]
+  package var maxTokens = 128
+  package var temperature = 0.0
+  package var topP = 1.0
+  package var seed = 42
+  package var compute = ComputeOptions()
+
+  package init(model: String, prompts: [String]) {
+    self.model = model
+    self.prompts = prompts
+  }
+
+  package struct Answer: Sendable {
+    package let index: Int
+    package let prompt: String
+    package let text: String
+    package let tokens: Int
+
+    package var json: String {
+      let value: JSON = [
+        "index": JSON(index), "prompt": .string(prompt), "text": .string(text),
+        "tokens": JSON(tokens),
+      ]
+      return value.serialized()
+    }
+  }
+
+  package func run() throws(PAFTError) -> (answers: [Answer], seconds: Double) {
+    try PAFTError.wrapping {
+      let clock = Stopwatch()
+      try check()
+      let folder = try ModelFolder(model)
+      let tokenizer = try Tokenizer(folder: model)
+      let ids = try prompts.map { try tokenizer.encodeOpen($0) }
+      let batch = min(32, ids.count)
+      let longest = ids.reduce(0) { max($0, $1.count) }
+      let limit = min(folder.configuration.maxPositions, longest + maxTokens)
+      let scratch = InferenceScratch.bytes(
+        folder, tokens: batch * max(1, longest), logitRows: batch)
+      let stops = folder.configuration.eosIDs + (tokenizer.eosID.map { [$0] } ?? [])
+      let generated = try Workbench.run(compute, named: "generate", scratch: scratch) { executor in
+        let base = try BaseModel(folder, backward: false, on: executor)
+        let loaded = try LoadedModel(base, adapter: adapter, on: executor)
+        var generator = Generator(
+          try loaded.decoder(maxTokens: limit, on: executor), loaded.weights,
+          sampling: Sampling(temperature: temperature, topP: topP, seed: UInt64(seed)),
+          stops: stops)
+        generator.batchSize = batch
+        return try generator.generate(ids, maxTokens: maxTokens)
+      }
+      let answers = try generated.enumerated().map { index, answer in
+        Answer(
+          index: index, prompt: prompts[index],
+          text: try tokenizer.decode(answer, skipSpecialTokens: true), tokens: answer.count)
+      }
+      return (answers, clock.seconds)
+    }
+  }
+
+  private func check() throws(Fault) {
+    guard temperature.isFinite, temperature >= 0 else {
+      throw Fault(.usage, "--temperature \(temperature): expected a number >= 0")
+    }
+    guard topP > 0, topP <= 1 else {
+      throw Fault(.usage, "--top-p \(topP): expected 0 < p <= 1")
+    }
+    guard maxTokens >= 1 else {
+      throw Fault(.usage, "--max-tokens \(maxTokens): expected at least 1")
+    }
+    guard seed >= 0 else { throw Fault(.usage, "--seed \(seed): expected a number >= 0") }
+  }
+}

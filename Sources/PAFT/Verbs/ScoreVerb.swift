@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTBase
+import PAFTFormats
+import PAFTModels
+import PAFTText
+
+/// `paft score`: log-probabilities of data rows.
+///
+/// Every row is answered with one line: `{"index","tokens","sum","logprobs":[…]}`, pairs with such an
+/// object under `chosen` and under `rejected`. Scored are: of `input_ids` every token after the first
+/// (with `labels`, those that are not -100); of a text every token after the first; of a completion
+/// its tokens and, as the trainer sees it, the end token.
+package struct ScoreVerb: Sendable {
+  package var model: String
+  package var adapter: String?
+  package var data: String
+  package var appendsEOS = true
+  package var compute = ComputeOptions()
+
+  package init(model: String, data: String) {
+    self.model = model
+    self.data = data
+  }
+
+  package struct Summary: Sendable {
+    package let rows: Int
+    package let tokens: Int
+    package let seconds: Double
+  }
+
+  /// Rows scored between two answers.
+  private static let chunk = 64
+
+  /// - Parameter answer: gets each line of JSON, in order.
+  package func run(_ answer: @escaping @Sendable (String) throws -> Void) throws(PAFTError)
+    -> Summary
+  {
+    try PAFTError.wrapping {
+      let clock = Stopwatch()
+      let folder = try ModelFolder(model)
+      let rows = try requests(folder.configuration)
+      let longest = rows.lazy.flatMap(\.requests).reduce(2048) { max($0, $1.ids.count) }
+      let scratch = InferenceScratch.bytes(folder, tokens: longest, logitRows: 0)
+      let tokens = try Workbench.run(compute, named: "score", scratch: scratch) { executor in
+        let base = try BaseModel(folder, backward: false, on: executor)
+        let loaded = try LoadedModel(base, adapter: adapter, on: executor)
+        let scorer = Scorer(
+          try loaded.decoder(maxTokens: longest, on: executor), loaded.weights)
+        var tokens = 0
+        var from = 0
+        while from < rows.count {
+          let to = min(rows.count, from + Self.chunk)
+          let results = try scorer.score(rows[from..<to].flatMap(\.requests))
+          var next = 0
+          for row in rows[from..<to] {
+            let own = results[next..<next + row.requests.count]
+            next += row.requests.count
+            tokens += own.reduce(0) { $0 + $1.logprobs.count }
+            try answer(row.answer(Array(own)).serialized())
+          }
+          from = to
+        }
+        return tokens
+      }
+      return Summary(rows: rows.count, tokens: tokens, seconds: clock.seconds)
+    }
+  }
+
+  // MARK: - Requests
+
+  private struct Item: Sendable {
+    let index: Int
+    let isPair: Bool
+    let requests: [ScoreRequest]
+
+    func answer(_ results: [ScoreResult]) -> JSON {
+      var object = JSONObject()
+      object["index"] = JSON(index)
+      if isPair {
+        object["chosen"] = Self.json(results[0])
+        object["rejected"] = Self.json(results[1])
+      } else {
+        for (key, value) in Self.json(results[0]).object! { object[key] = value }
+      }
+      return .object(object)
+    }
+
+    private static func json(_ result: ScoreResult) -> JSON {
+      [
+        "tokens": JSON(result.logprobs.count), "sum": JSON(result.sum),
+        // Shortest digits of the Float, not of the Double it widens to.
+        "logprobs": .array(result.logprobs.map { JSON(Double($0.description) ?? Double($0)) }),
+      ]
+    }
+  }
+
+  private func requests(_ configuration: ModelConfiguration) throws -> [Item] {
+    let set = try DataSet.load(path: data)
+    let needsTokenizer = set.rows.contains {
+      switch $0.record {
+      case .tokens, .preferenceTokens: false
+      default: true
+      }
+    }
+    let tokenizer = needsTokenizer ? try Tokenizer(folder: model) : nil
+    var options = ExampleOptions(maxLength: nil)
+    options.appendsEOS = appendsEOS && tokenizer?.eosID != nil
+    let builder = ExampleBuilder(
+      tokenizer: tokenizer, options: options, vocabularySize: configuration.vocabulary)
+    return try set.rows.enumerated().map { index, row in
+      let alone = DataSet(path: set.path, rows: [row])
+      switch row.record {
+      case .tokens(let ids, let labels):
+        let scored = labels.enumerated().map { $0 > 0 && $1 != Record.ignored }
+        return Item(index: index, isPair: false, requests: [ScoreRequest(ids: ids, scored: scored)])
+      case .text, .completion:
+        let example = try builder.sft(alone).examples[0]
+        let scored = example.labels.enumerated().map { $0 > 0 && $1 != Record.ignored }
+        return Item(
+          index: index, isPair: false, requests: [ScoreRequest(ids: example.ids, scored: scored)])
+      case .preference, .preferenceTokens:
+        let pair = try builder.preference(alone).examples[0]
+        return Item(
+          index: index, isPair: true,
+          requests: [pair.chosen, pair.rejected].map {
+            ScoreRequest(ids: pair.prompt + $0, from: pair.prompt.count)
+          })
+      }
+    }
+  }
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTFormats
+import PAFTKernels
+import PAFTMachine
+
+/// `paft topology`: the machine, what of it this process may use, and where a run would go.
+package enum TopologyVerb {
+  package static func run(threads: Int?) throws(PAFTError) -> (text: String, json: String) {
+    try PAFTError.wrapping {
+      let machine = try Machine.detect()
+      let places = machine.split(into: 2, threads: threads)
+      let tables = KernelTable.available.map(\.name)
+      var text = machine.describe()
+      text += "  kernels  \(tables.joined(separator: ", ")); used: \(tables.last!)\n"
+      text += "\na run's branches\n"
+      for (name, place) in zip(["sft", "align"], places) {
+        text += "  \(name.count < 5 ? name + "  " : name)    \(describe(place))\n"
+      }
+      return (text, json(machine, places, tables).serialized(pretty: true))
+    }
+  }
+
+  static func describe(_ place: Place) -> String {
+    "CPUs \(CPUList.format(place.cpus))" + (place.node.map { ", node \($0)" } ?? "")
+      + (place.isShared ? ", shared" : "")
+  }
+
+  static func json(_ place: Place) -> JSON {
+    [
+      "cpus": .string(CPUList.format(place.cpus)), "node": JSON(optional: place.node),
+      "workers": JSON(place.count), "shared": JSON(place.isShared),
+    ]
+  }
+
+  static func json(_ machine: Machine, _ places: [Place], _ tables: [String]) -> JSON {
+    let topology = machine.topology
+    let cpus: [JSON] = topology.cpus.map {
+      [
+        "cpu": JSON($0.id), "core": JSON($0.core), "package": JSON($0.package),
+        "node": JSON($0.node), "l3": JSON(optional: $0.l3),
+      ]
+    }
+    let nodes: [JSON] = topology.nodes.map {
+      [
+        "node": JSON($0.id), "cpus": .string(CPUList.format($0.cpus)),
+        "memory_bytes": JSON(optional: $0.memory),
+        "distances": .array($0.distances.map { JSON($0) }),
+      ]
+    }
+    return [
+      "model": .string(topology.model), "cpus": .array(cpus), "nodes": .array(nodes),
+      "granted": .string(CPUList.format(machine.granted)), "workers": JSON(machine.workers),
+      "quota_cpus": JSON(optional: machine.group.cpus),
+      "memory_limit_bytes": JSON(optional: machine.memory.limit),
+      "memory_available_bytes": JSON(optional: machine.memory.available),
+      "kernels": .array(tables.map { .string($0) }),
+      "branches": ["sft": json(places[0]), "align": json(places[1])],
+    ]
+  }
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import PAFT
+
+/// Of every verb.
+struct CommonOptions: ParsableArguments {
+  @Flag(name: .long, help: "Machine-readable results on standard output.")
+  var json = false
+
+  @Flag(name: .shortAndLong, help: "No progress, no notices; errors only.")
+  var quiet = false
+
+  func note(_ text: String) { if !quiet { Terminal.error(text + "\n") } }
+}
+
+/// Of verbs that compute.
+struct ComputeArguments: ParsableArguments {
+  @Option(name: .long, help: "Worker threads (default: all granted).")
+  var threads: Int?
+
+  @Option(
+    name: .long,
+    help: "Instruction set: reference, avx2, avx512, avx512bf16 (default: the fastest here).")
+  var isa: String?
+
+  @Option(name: .long, help: "Precision of matrix products: bf16 or f32.")
+  var dtype: String?
+
+  func validate() throws {
+    if let threads, threads < 1 {
+      throw ValidationError("--threads \(threads): expected at least 1")
+    }
+    if let dtype, Recipe.Precision(rawValue: dtype) == nil {
+      throw ValidationError("--dtype \(dtype): expected bf16 or f32")
+    }
+  }
+
+  func options(default precision: Recipe.Precision = .bf16) -> ComputeOptions {
+    ComputeOptions(
+      threads: threads, isa: isa, dtype: dtype.flatMap(Recipe.Precision.init) ?? precision)
+  }
+
+  /// As overrides of a recipe.
+  var overrides: [String] {
+    (threads.map { ["machine.threads=\($0)"] } ?? []) + (dtype.map { ["dtype=\($0)"] } ?? [])
+  }
+}
+
+/// Of verbs that train.
+struct TrainingArguments: ParsableArguments {
+  @Option(
+    name: .long, parsing: .singleValue,
+    help: ArgumentHelp(
+      "Override a key of the recipe, dotted: --set align.beta=0.2. May be repeated.",
+      valueName: "key=value"))
+  var set: [String] = []
+
+  @Flag(name: .long, help: "Go on with the run in the output folder.")
+  var resume = false
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFT
+import Synchronization
+
+/// Events of a run as lines on standard error. On a terminal one line is drawn over and over, both
+/// branches side by side; elsewhere a line appears every `logging_steps` steps of a branch.
+final class Progress: Sendable {
+  private let isLive: Bool
+  private let isQuiet: Bool
+  private let state = Mutex(State())
+
+  private struct State {
+    var order: [String] = []
+    var latest: [String: BranchProgress] = [:]
+    var started: [String: Stopwatch] = [:]
+    /// Steps that were already done when this process began.
+    var skipped: [String: Int] = [:]
+    var tokens: [String: Int] = [:]
+    var drawn = Stopwatch()
+    var isDrawn = false
+  }
+
+  init(quiet: Bool) {
+    isQuiet = quiet
+    isLive = Terminal.errorIsTerminal && !quiet
+  }
+
+  func handle(_ event: RunEvent) {
+    if isQuiet { return }
+    state.withLock { state in
+      switch event {
+      case .stage(let name):
+        clear(&state)
+        state.order = []
+        Terminal.error("\(name)\n")
+      case .notice(let text):
+        clear(&state)
+        Terminal.error("  \(text)\n")
+      case .step(let progress): step(progress, &state)
+      }
+    }
+  }
+
+  /// Ends the live line, if one stands.
+  func finish() { state.withLock { clear(&$0) } }
+
+  private func step(_ progress: BranchProgress, _ state: inout State) {
+    let name = progress.branch
+    if state.latest[name] == nil || progress.step < state.latest[name]!.step {
+      state.started[name] = Stopwatch()
+      state.skipped[name] = progress.step
+      state.tokens[name] = 0
+    }
+    if !state.order.contains(name) { state.order.append(name) }
+    state.latest[name] = progress
+    state.tokens[name]! += progress.tokens
+    let isLast = progress.step == progress.totalSteps
+    if isLive {
+      if isLast || state.drawn.seconds > 0.1 || !state.isDrawn {
+        let line = state.order.map { short($0, state) }.joined(separator: "   ")
+        Terminal.error("\r\u{1B}[K" + line.prefix(Terminal.width - 1))
+        state.isDrawn = true
+        state.drawn = Stopwatch()
+      }
+      if isLast { clear(&state) }
+    } else if progress.step % progress.loggingSteps == 0 || progress.step == 1 || isLast {
+      // Only the branch whose turn it is: the other one has lines of its own.
+      Terminal.error("  " + long(name, state) + "\n")
+    }
+  }
+
+  private func clear(_ state: inout State) {
+    if state.isDrawn { Terminal.error("\n") }
+    state.isDrawn = false
+  }
+
+  // MARK: - Words
+
+  private func short(_ name: String, _ state: State) -> String {
+    let p = state.latest[name]!
+    return "\(name) \(bar(p)) \(p.step)/\(p.totalSteps) loss \(Numbers.fixed(p.loss, 3)) "
+      + "\(rate(name, state)) \(eta(name, state))"
+  }
+
+  private func long(_ name: String, _ state: State) -> String {
+    let p = state.latest[name]!
+    let total = String(p.totalSteps)
+    let step = String(p.step)
+    let padding = String(repeating: " ", count: max(0, total.count - step.count))
+    var line = name + String(repeating: " ", count: max(1, 11 - name.count))
+    line += "step \(padding)\(step)/\(total)  loss \(Numbers.fixed(p.loss, 4))"
+    if let accuracy = p.rewardAccuracy { line += "  reward acc \(Numbers.percent(accuracy, 0))" }
+    if let margin = p.rewardMargin { line += "  margin \(Numbers.fixed(margin, 3))" }
+    if p.rewardAccuracy == nil { line += "  token acc \(Numbers.percent(p.tokenAccuracy, 0))" }
+    if let sparsity = p.sparsity { line += "  zeros \(Numbers.percent(sparsity, 0))" }
+    return line + "  lr \(Numbers.significant(p.learningRate))  \(rate(name, state))  "
+      + eta(name, state)
+  }
+
+  private func bar(_ p: BranchProgress) -> String {
+    let width = 12
+    let filled = p.totalSteps > 0 ? width * p.step / p.totalSteps : width
+    return String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
+  }
+
+  /// Tokens per second of the last step at first, then of all since this process began.
+  private func rate(_ name: String, _ state: State) -> String {
+    let p = state.latest[name]!
+    let seconds = max(p.seconds, state.started[name]!.seconds + (p.step == state.skipped[name] ? p.seconds : 0))
+    let tokens = state.tokens[name]!
+    return "\(Numbers.grouped(Int((Double(tokens) / max(seconds, 1e-9)).rounded()))) tok/s"
+  }
+
+  private func eta(_ name: String, _ state: State) -> String {
+    let p = state.latest[name]!
+    let done = p.step - state.skipped[name]!
+    let perStep = done > 0 ? state.started[name]!.seconds / Double(done) : p.seconds
+    let left = Double(p.totalSteps - p.step) * perStep
+    return p.step == p.totalSteps ? "done" : "eta \(Numbers.duration(left))"
+  }
+}

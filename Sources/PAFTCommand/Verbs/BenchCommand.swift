@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import PAFT
+
+struct BenchCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "bench", abstract: "Measure kernels on this machine.",
+    subcommands: [GEMMBenchCommand.self])
+}
+
+struct GEMMBenchCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "gemm", abstract: "Matrix products, against the peak of the same micro-kernel.",
+    discussion: """
+      paft bench gemm
+      paft bench gemm --shape 4096x4096x4096 --dtype f32 --threads 4 --json
+      """)
+
+  @Option(
+    name: .long, parsing: .singleValue,
+    help: ArgumentHelp(
+      "Rows x columns x reduced dimension. May be repeated.", valueName: "MxNxK"))
+  var shape: [String] = []
+  @Option(name: .long, help: "Samples; the median counts.") var repetitions = 5
+  @OptionGroup var compute: ComputeArguments
+  @OptionGroup var common: CommonOptions
+
+  func validate() throws {
+    for text in shape where BenchVerb.Shape(text) == nil {
+      throw ValidationError("--shape \(text): expected MxNxK, each from 1 to 1048576")
+    }
+  }
+
+  func run() throws {
+    var verb = BenchVerb()
+    if !shape.isEmpty { verb.shapes = shape.compactMap(BenchVerb.Shape.init) }
+    verb.repetitions = repetitions
+    var rows: [BenchVerb.Row] = []
+    for precision in compute.dtype == nil ? Recipe.Precision.allCases : [compute.options().dtype] {
+      verb.compute = compute.options(default: precision)
+      rows += try verb.run()
+    }
+    if common.json {
+      for row in rows { Terminal.line(row.json) }
+    } else {
+      Terminal.output(BenchVerb.table(rows))
+    }
+  }
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import PAFT
+
+struct GenerateCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "generate", abstract: "Continue prompts.",
+    discussion: """
+      paft generate --model run/merged --prompt "Once upon a time"
+      paft generate --model base --adapter run/align/adapter --prompt "Hello" --temperature 0.8
+      """)
+
+  @Option(name: .long, help: "Model folder.") var model: String
+  @Option(name: .long, help: "PEFT adapter folder beside it.") var adapter: String?
+  @Option(name: .long, parsing: .singleValue, help: "Text to continue. May be repeated.")
+  var prompt: [String]
+  @Option(name: .long, help: "Most tokens of an answer.") var maxTokens = 128
+  @Option(name: .long, help: "0 always takes the most probable token.") var temperature = 0.0
+  @Option(name: .long, help: "Sample from the smallest set with this probability.") var topP = 1.0
+  @Option(name: .long, help: "Of the samples.") var seed = 42
+  @OptionGroup var compute: ComputeArguments
+  @OptionGroup var common: CommonOptions
+
+  func validate() throws {
+    if prompt.isEmpty { throw ValidationError("expected at least one --prompt") }
+  }
+
+  func run() throws {
+    var verb = GenerateVerb(model: model, prompts: prompt)
+    verb.adapter = adapter
+    verb.maxTokens = maxTokens
+    verb.temperature = temperature
+    verb.topP = topP
+    verb.seed = seed
+    verb.compute = compute.options()
+    let (answers, seconds) = try verb.run()
+    for answer in answers { Terminal.line(common.json ? answer.json : answer.prompt + answer.text) }
+    let tokens = answers.reduce(0) { $0 + $1.tokens }
+    common.note("\(Numbers.grouped(tokens)) tokens in \(Numbers.duration(seconds)), loading included")
+  }
+}

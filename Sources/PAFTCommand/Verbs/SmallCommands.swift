@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import PAFT
+
+struct InspectCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "inspect",
+    abstract: "What a model, adapter, run, checkpoint, safetensors or data file holds.")
+
+  @Argument(help: "Folder or file.") var path: String
+  @OptionGroup var common: CommonOptions
+
+  func run() throws {
+    let findings = try InspectVerb.run(path)
+    if common.json { Terminal.line(findings.jsonText) } else { Terminal.output(findings.text) }
+  }
+}
+
+struct TopologyCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "topology", abstract: "The machine, and where a run's branches would go.")
+
+  @Option(name: .long, help: "Worker threads in all (default: all granted).") var threads: Int?
+  @OptionGroup var common: CommonOptions
+
+  func run() throws {
+    let (text, json) = try TopologyVerb.run(threads: threads)
+    if common.json { Terminal.line(json) } else { Terminal.output(text) }
+  }
+}
+
+struct KnobsCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "knobs", abstract: "The environment variables that are read.")
+
+  @OptionGroup var common: CommonOptions
+
+  func run() {
+    let (text, json) = KnobsVerb.run()
+    if common.json { Terminal.line(json) } else { Terminal.output(text) }
+  }
+}
+
+struct KeysCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "keys", abstract: "Everything a recipe may say, with defaults.")
+
+  @OptionGroup var common: CommonOptions
+
+  func run() {
+    let (text, json) = KeysVerb.run()
+    if common.json { Terminal.line(json) } else { Terminal.output(text) }
+  }
+}
