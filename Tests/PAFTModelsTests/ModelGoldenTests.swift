@@ -110,6 +110,55 @@ struct ModelGoldenTests {
     }
   }
 
+  /// Rounding an operand to BF16 moves it by at most 2^-9 of itself, so a product of two by 2^-8.
+  /// A layer chains four GEMMs (q/k/v, o, gate/up, down) and two in attention, the head one; first
+  /// order, the errors of the chain add. The backward pass goes through the chain once more with
+  /// operands rounded again.
+  @Test("bf16 logits and gradients within bf16's step of PyTorch's", arguments: ModelFixture.names)
+  func bf16(_ name: String) throws {
+    for isa in tables {
+      try withExecutor(compute: .bf16, isa: isa) { executor in
+        let fixture = try ModelFixture(name)
+        let golden = try fixture.golden("golden.safetensors")
+        let goldenGradients = try fixture.golden("golden_grads.safetensors")
+        let folder = try ModelFolder(fixture.folder)
+        let store = try WeightStore(
+          folder.table, folder.configuration, keepsMaster: true, backward: true, name: "test",
+          on: executor
+        ) { try folder.read($0, into: $1) }
+        let decoder = try Decoder(folder.configuration, maxTokens: 64, on: executor)
+        let bound = Double(6 * folder.configuration.layers + 1) / 256
+        try executor.withScratch { scratch in
+          let batch = fixture.batch(in: scratch)
+          let rows = scratch.allocate(Int32.self, count: batch.tokens)
+          for row in 0..<batch.tokens { rows[row] = Int32(row) }
+          let logits = Matrix(
+            in: scratch, rows: batch.tokens, columns: folder.configuration.vocabulary)
+          let hidden = decoder.inference(batch, store.weights)
+          decoder.logits(hidden, rows: rows, count: batch.tokens, store.weights, into: logits)
+          var worst = 0.0
+          for index in fixture.sequences.indices {
+            let expected = try golden["logits.\(index)"]!.floats()
+            worst = max(
+              worst, relativeError(logits.row(batch.sequences[index].lowerBound), expected))
+          }
+          #expect(worst < bound, "\(isa) logits: \(worst)")
+          #expect(worst > 1e-5, "bf16 compute must differ from f32")
+
+          let flat = scratch.allocate(Float.self, count: store.table.floats)
+          flat.update(repeating: 0, count: store.table.floats)
+          let gradients = Gradients(store.table, at: flat, folder.configuration)
+          let loss = run(decoder, batch, store.weights, gradients, executor)
+          #expect(abs(loss - fixture.loss) < bound * fixture.loss)
+          for row in store.table.rows {
+            let error = relativeError(flat + row.offset, try goldenGradients[row.name]!.floats())
+            #expect(error < 2 * bound, "\(isa) \(row.name): \(error)")
+          }
+        }
+      }
+    }
+  }
+
   /// Forward and backward of the token-mean loss.
   private func run(
     _ decoder: Decoder, _ batch: Batch, _ weights: Weights, _ gradients: Gradients,

@@ -136,6 +136,9 @@ package final class Branch {
     return result
   }
 
+  /// Steps taken so far, those before a resume included.
+  package var steps: Int { step }
+
   // MARK: - A whole run
 
   /// Trains to the end and writes the result into `folder` (`adapter/` or `model/`,
