@@ -19,25 +19,31 @@ package struct Lanes {
 
   package init(_ parallel: @escaping Parallel = serially) { self.parallel = parallel }
 
-  static func chunks(_ count: Int) -> Int { count / chunk + (count % chunk == 0 ? 0 : 1) }
+  static func chunks(_ count: Int, of size: Int = chunk) -> Int {
+    count / size + (count % size == 0 ? 0 : 1)
+  }
 
   func forEach(_ count: Int, _ body: (Int) -> Void) {
     if count == 1 { body(0) } else if count > 1 { parallel(count, body) }
   }
 
-  func overChunks(_ count: Int, _ body: (_ chunk: Int, _ range: Range<Int>) -> Void) {
-    forEach(Self.chunks(count)) { index in
-      let start = index * Self.chunk
-      body(index, start..<min(start + Self.chunk, count))
+  func overChunks(
+    _ count: Int, of size: Int = chunk, _ body: (_ chunk: Int, _ range: Range<Int>) -> Void
+  ) {
+    forEach(Self.chunks(count, of: size)) { index in
+      let start = index * size
+      body(index, start..<min(start + size, count))
     }
   }
 
   /// One value a chunk, in order.
-  func collect<T>(_ count: Int, _ empty: T, _ body: (Range<Int>) -> T) -> [T] {
-    var parts = [T](repeating: empty, count: Self.chunks(count))
+  func collect<T>(
+    _ count: Int, _ empty: T, of size: Int = chunk, _ body: (Range<Int>) -> T
+  ) -> [T] {
+    var parts = [T](repeating: empty, count: Self.chunks(count, of: size))
     parts.withUnsafeMutableBufferPointer { parts in
       let parts = parts
-      overChunks(count) { chunk, range in parts[chunk] = body(range) }
+      overChunks(count, of: size) { chunk, range in parts[chunk] = body(range) }
     }
     return parts
   }

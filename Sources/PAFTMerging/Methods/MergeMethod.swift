@@ -35,6 +35,8 @@ package struct MergeMethod: Sendable {
   /// How many models, the base not counted where it is no operand.
   package let models: ClosedRange<Int>
   package let parameters: [MergeParameter]
+  /// Density selects int(density * n) entries, which may be none of a small tensor.
+  var selectsByMagnitude = false
   package let merge: @Sendable (MergeTask) throws(Fault) -> Void
 
   package static let all: [MergeMethod] =

@@ -36,9 +36,10 @@ enum TaskArithmetic {
     if case .outliers = sparsifier { parameters.append(.model("gamma", 0.01)) }
     if case .ranked = sparsifier { parameters.append(.model("epsilon", 0.15)) }
     if consensus { parameters.append(.word("ties_variant", Variant.words)) }
+    let bySize = sparsifier == .magnitude || sparsifier == .outliers
     return MergeMethod(
       name: name, paper: paper, operands: .deltas, base: .reference, models: 1...1024,
-      parameters: parameters
+      parameters: parameters, selectsByMagnitude: bySize
     ) { (task) throws(Fault) in
       let rescale =
         task.parameters.flag("rescale")
@@ -75,44 +76,57 @@ enum TaskArithmetic {
     task.combine(weights.map { $0 * factor })
   }
 
-  /// Deltas are walked in short blocks so that the sign sums stay in the first-level cache.
+  private typealias Lane = SIMD8<Float>
+
+  /// Eight entries at a time, all models before the next eight, so that sums, signs and divisors
+  /// stay in registers and no entry branches.
   private static func combineAgreeing(_ task: MergeTask, peft: Bool) {
     let weights = task.weights().map { Float($0) }
+    let votes = peft ? weights.map { _ in 1 } : weights
     let normalize = task.parameters.flag("normalize")
     let lambda = Float(task.parameters["lambda"])
-    let (models, out) = (task.models, task.out)
-    let block = 1024
+    let out = task.out
     task.lanes.overChunks(task.count) { _, range in
-      withUnsafeTemporaryAllocation(of: Float.self, capacity: 2 * block) { scratch in
-        let elected = scratch.baseAddress!
-        let divisor = elected + block
-        for start in stride(from: range.lowerBound, to: range.upperBound, by: block) {
-          let count = min(block, range.upperBound - start)
-          for k in 0..<count {
-            elected[k] = 0
-            divisor[k] = 0
-            out[start + k] = 0
-          }
-          for (model, weight) in zip(models, weights) {
-            let vote = peft ? 1 : weight
-            for k in 0..<count { elected[k] += vote * model[start + k] }
-          }
-          for (model, weight) in zip(models, weights) {
-            let share = peft ? 1 : weight
-            let vote = peft ? 1 : weight
-            for k in 0..<count {
-              let value = model[start + k]
-              let agrees = elected[k] >= 0 ? vote * value > 0 : vote * value < 0
-              out[start + k] += agrees ? weight * value : 0
-              divisor[k] += agrees ? share : 0
-            }
-          }
-          for k in 0..<count {
-            let by = normalize && divisor[k] != 0 ? divisor[k] : 1
-            out[start + k] = out[start + k] / by * lambda
-          }
+      var start = range.lowerBound
+      while start < range.upperBound {
+        let count = min(Lane.scalarCount, range.upperBound - start)
+        var elected = Lane.zero
+        for (model, vote) in zip(task.models, votes) {
+          elected += vote * load(model + start, count)
         }
+        let negative = elected .< 0
+        var sum = Lane.zero
+        var divisor = Lane.zero
+        for (m, model) in task.models.enumerated() {
+          let value = load(model + start, count)
+          let vote = votes[m] * value
+          let agrees = vote.replacing(with: -vote, where: negative) .> 0
+          sum += Lane.zero.replacing(with: weights[m] * value, where: agrees)
+          divisor += Lane.zero.replacing(with: votes[m], where: agrees)
+        }
+        if normalize { sum /= divisor.replacing(with: 1, where: divisor .== 0) }
+        store(sum * lambda, to: out + start, count)
+        start += count
       }
+    }
+  }
+
+  @inline(__always)
+  private static func load(_ source: UnsafePointer<Float>, _ count: Int) -> Lane {
+    if count == Lane.scalarCount {
+      return UnsafeRawPointer(source).loadUnaligned(as: Lane.self)
+    }
+    var lane = Lane.zero
+    for k in 0..<count { lane[k] = source[k] }
+    return lane
+  }
+
+  @inline(__always)
+  private static func store(_ lane: Lane, to target: UnsafeMutablePointer<Float>, _ count: Int) {
+    if count == Lane.scalarCount {
+      UnsafeMutableRawPointer(target).storeBytes(of: lane, as: Lane.self)
+    } else {
+      for k in 0..<count { target[k] = lane[k] }
     }
   }
 }

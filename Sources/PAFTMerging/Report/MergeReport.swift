@@ -91,13 +91,14 @@ package struct MergeReport: Sendable {
         let pair = part.pair(numbers[a], numbers[b])
         part.dots[pair] = lanes.dot(x, y, count)
         let parts = lanes.collect(count, (0, 0)) { range in
-          var (conflicts, overlaps) = (0, 0)
+          var (conflicts, overlaps) = (UInt32(0), UInt32(0))
           for i in range {
-            let both = x[i] != 0 && y[i] != 0
-            overlaps &+= both ? 1 : 0
-            conflicts &+= both && (x[i] < 0) != (y[i] < 0) ? 1 : 0
+            // 1 for a nonzero entry; the sign bits differ where their sum is odd.
+            let both: UInt32 = (x[i] != 0 ? 1 : 0) & (y[i] != 0 ? 1 : 0)
+            overlaps &+= both
+            conflicts &+= both & ((x[i].bitPattern ^ y[i].bitPattern) >> 31)
           }
-          return (conflicts, overlaps)
+          return (Int(conflicts), Int(overlaps))
         }
         part.conflicts[pair] = parts.reduce(0) { $0 + $1.0 }
         part.overlaps[pair] = parts.reduce(0) { $0 + $1.1 }

@@ -162,11 +162,15 @@ struct MergePlan {
         throw Fault(
           .data, "\(source.reference.text): tensor \(quoted(wanted)) is \(entry.dtype.rawValue)")
       }
+      let values = try configuration.values(slice: slice, source: source, tensor: wanted, t: t)
+      if configuration.method.selectsByMagnitude, values["density"] > 0, entry.count > 0,
+        Sparsifier.kept(values["density"], of: entry.count) == 0
+      {
+        notes.append(
+          "density \(values["density"]) keeps nothing of \(wanted), \(entry.count) entries")
+      }
       tensor.operands.append(
-        Operand(
-          source: position, entry: entry,
-          parameters: try configuration.values(slice: slice, source: source, tensor: wanted, t: t),
-          model: model))
+        Operand(source: position, entry: entry, parameters: values, model: model))
     }
     guard configuration.method.models.contains(tensor.operands.count) else {
       throw Fault(.data, "tensor \(quoted(name)) is in too few of the models")

@@ -6,8 +6,8 @@
 struct MagnitudeCut {
   /// Bits of the smallest magnitude kept.
   private let threshold: UInt32
-  /// For each chunk, how many entries equal to the threshold it keeps.
-  private let equals: [Int]
+  /// For each chunk, how many entries equal to the threshold it keeps, and how many it has.
+  private let equals: [(kept: Int, found: Int)]
   private let everything: Bool
 
   init(_ values: UnsafePointer<Float>, count: Int, keeping k: Int, _ lanes: Lanes) {
@@ -17,7 +17,7 @@ struct MagnitudeCut {
     }
     guard k > 0 else {
       (threshold, equals, everything) = (
-        .max, [Int](repeating: 0, count: Lanes.chunks(count)), false
+        .max, Array(repeating: (0, 0), count: Lanes.chunks(count)), false
       )
       return
     }
@@ -27,7 +27,8 @@ struct MagnitudeCut {
     for (shift, width) in [(UInt32(20), UInt32(11)), (10, 10), (0, 10)] {
       let bins = 1 << Int(width)
       let above = shift + width
-      let parts = lanes.collect(count, [Int]()) { range in
+      // Wide chunks, so that the histograms stay small beside the values.
+      let parts = lanes.collect(count, [Int](), of: 16 * Lanes.chunk) { range in
         var histogram = [Int](repeating: 0, count: bins)
         histogram.withUnsafeMutableBufferPointer { histogram in
           for i in range {
@@ -60,7 +61,7 @@ struct MagnitudeCut {
     equals = counts.map { found in
       let kept = min(found, left)
       left -= kept
-      return kept
+      return (kept, found)
     }
   }
 
@@ -85,7 +86,14 @@ struct MagnitudeCut {
       for i in range { keep(i, true) }
       return
     }
-    var left = equals[chunk]
+    // Only the chunk where the equals run out has to count them; elsewhere one comparison tells.
+    let found = equals[chunk].found
+    var left = equals[chunk].kept
+    if left == found || left == 0 {
+      let floor = left == 0 && found > 0 ? threshold &+ 1 : threshold
+      for i in range { keep(i, values[i].bitPattern & 0x7FFF_FFFF >= floor) }
+      return
+    }
     for i in range {
       let bits = values[i].bitPattern & 0x7FFF_FFFF
       if bits == threshold && left > 0 {

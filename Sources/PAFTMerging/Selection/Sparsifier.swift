@@ -49,13 +49,18 @@ extension Sparsifier {
     case .magnitude:
       let cut = MagnitudeCut(delta, count: count, keeping: Self.kept(density, of: count), lanes)
       lanes.overChunks(count) { chunk, range in
-        cut.walk(delta, chunk: chunk, range) { i, kept in if !kept { delta[i] = 0 } }
+        cut.walk(delta, chunk: chunk, range) { i, kept in delta[i] = kept ? delta[i] : 0 }
       }
     case .outliers:
       dropOutliers(delta, count, density, parameters["gamma"], lanes)
     case .random:
+      // uniform < density, asked of the 53 bits themselves; the product is exact.
+      let limit = UInt64((max(0, density) * 0x1p53).rounded(.up))
       lanes.overChunks(count) { _, range in
-        for i in range where random.uniform(UInt64(i)) >= density { delta[i] = 0 }
+        for i in range {
+          let kept = random.bits(UInt64(truncatingIfNeeded: i)) >> 11 < limit
+          delta[i] = kept ? delta[i] : 0
+        }
       }
     case .ranked:
       try thinByRank(
