@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import PAFTBase
+package import PAFTFormats
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+/// Finds the lambda that gives a wanted sparsity: every 20 steps the delta's sparsity is measured and
+/// log(lambda) moves by 2 * (wanted - measured), at most by a factor of two. The wanted sparsity
+/// ramps up linearly over the first 60% of the run; the last 10% run with a frozen lambda. With a
+/// fixed lambda the controller only reports it.
+package struct SparsityController: Sendable, Equatable {
+  /// What a checkpoint keeps.
+  package struct State: Sendable, Equatable {
+    package var lambda: Double
+    /// The last measurement and the step after which it was taken; nil before the first.
+    package var sparsity: Double?
+    package var measuredAt: Int?
+  }
+
+  package static let period = 20
+  static let ramp = 0.6
+  static let frozenTail = 0.1
+  static let delay = 0.05
+  static let gain = 2.0
+
+  package let penalty: L1Penalty
+  package let totalSteps: Int
+  package private(set) var state: State
+  private let bounds: ClosedRange<Double>
+
+  package init(_ penalty: L1Penalty, totalSteps: Int) {
+    self.penalty = penalty
+    self.totalSteps = max(1, totalSteps)
+    // A uniform threshold is lr * lambda against Adam's moves of about lr: 1 would freeze the delta.
+    let uniform = penalty.form != .product && penalty.metric == .uniform
+    bounds = uniform ? 1e-6...0.95 : 1e-12...1
+    switch penalty.strength {
+    case .lambda(let lambda): state = State(lambda: lambda)
+    case .targetSparsity: state = State(lambda: uniform ? 1e-3 : 1e-8)
+    }
+  }
+
+  /// Lambda for step `step` (0-based). Factor form waits for B to leave zero.
+  package func lambda(_ step: Int) -> Double {
+    guard case .targetSparsity = penalty.strength else { return state.lambda }
+    if penalty.form == .factor, Double(step) < Self.delay * Double(totalSteps) { return 0 }
+    return state.lambda
+  }
+
+  /// The sparsity wanted after `steps` steps.
+  package func target(_ steps: Int) -> Double? {
+    guard case .targetSparsity(let final) = penalty.strength else { return nil }
+    return final * min(1, Double(steps) / (Self.ramp * Double(totalSteps)))
+  }
+
+  /// Whether to measure the sparsity after `steps` completed steps.
+  package func measures(_ steps: Int) -> Bool { steps > 0 && steps % Self.period == 0 }
+
+  /// Takes a measurement after `steps` completed steps; moves lambda unless fixed or frozen.
+  package mutating func observe(_ sparsity: Double, after steps: Int) {
+    state.sparsity = sparsity
+    state.measuredAt = steps
+    guard let target = target(steps), sparsity.isFinite,
+      Double(steps) < (1 - Self.frozenTail) * Double(totalSteps)
+    else { return }
+    let limit = 0.693_147_180_559_945_3
+    let move = min(limit, max(-limit, Self.gain * (target - sparsity)))
+    state.lambda = min(bounds.upperBound, max(bounds.lowerBound, state.lambda * exp(move)))
+  }
+
+  // MARK: - Checkpoint
+
+  package var json: JSON {
+    var object = JSONObject()
+    object["lambda"] = .number(state.lambda)
+    object["sparsity"] = state.sparsity.map { .number($0) } ?? .null
+    object["measured_at"] = state.measuredAt.map { JSON($0) } ?? .null
+    return .object(object)
+  }
+
+  /// Restores a checkpoint's state.
+  package mutating func restore(_ json: JSON) throws(Fault) {
+    guard let lambda = json["lambda"]?.double, lambda.isFinite, lambda >= 0 else {
+      throw Fault(.checkpoint, "l1 state: expected a lambda >= 0")
+    }
+    state = State(
+      lambda: lambda, sparsity: json["sparsity"]?.double,
+      measuredAt: json["measured_at"]?.int)
+  }
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import CAllocationCounter
+import PAFTKernels
+import PAFTMachine
+import PAFTOps
+import PAFTTestSupport
+import PAFTTraining
+import Testing
+
+@Suite("Memory of a training step")
+struct AllocationTests {
+  /// Runs `body` with the allocations of all workers of the team watched; returns how many calls of
+  /// malloc and its kin it made.
+  private static func allocations(_ executor: Executor, _ body: () throws -> Void) rethrows -> Int {
+    executor.team.run { _ in paft_allocation_watch(1) }
+    let before = paft_watched_allocation_count()
+    defer { executor.team.run { _ in paft_allocation_watch(0) } }
+    try body()
+    return Int(paft_watched_allocation_count() - before)
+  }
+
+  @Test("the counter sees an allocation of any worker")
+  func counts() throws {
+    try withExecutor { executor in
+      let count = Self.allocations(executor) {
+        executor.team.run { _ in
+          UnsafeMutablePointer<Float>.allocate(capacity: 1000).deallocate()
+        }
+      }
+      #expect(count >= executor.workers)
+    }
+  }
+
+  @Test(
+    "a step allocates nothing from the third on",
+    arguments: [
+      "sft_full_prox", "sft_lora_factor_prox", "sft_lora_product", "dpo_lora", "dpo_full",
+      "orpo_full", "orpo_lora", "sft_lora",
+    ], ComputeType.allCases)
+  func step(_ name: String, _ compute: ComputeType) throws {
+    try withExecutor(compute: compute) { executor in
+      let branch = try TrainingFixture().branch(name, on: executor)
+      for _ in 0..<2 { _ = try branch.advance() }
+      var loss = 0.0
+      // Across the end of an epoch, and both measuring and not measuring sparsity.
+      let count = try Self.allocations(executor) {
+        for _ in 2..<12 { loss += try branch.advance().loss }
+      }
+      #expect(loss.isFinite)
+      #expect(count == 0, "in ten steps")
+    }
+  }
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTBase
+import PAFTFormats
+import PAFTKernelInterface
+import PAFTKernelReference
+import PAFTTraining
+import Testing
+
+@Suite("Sparsity: thresholds, statistics, controller")
+struct SparsityTests {
+  @Test("The published example counts as zero what it should for each threshold")
+  func statistics() {
+    let d: [Float] = [0, 1e-9, -2e-6, 3e-5, -5e-4, 0, 0, 2e-7]
+    var whole = SparsityStatistics(weightRMS: 1e-3)
+    whole.add(d, count: 8)
+    let expected = [0.375, 0.5, 0.5, 0.625, 0.75, 0.875]
+    for (t, share) in expected.enumerated() { #expect(whole.sparsity(t) == share) }
+    #expect(whole.relativeSparsity == 0.625)
+    #expect(abs(whole.sumAbsolute - 5.32201e-4) < 1e-9)
+    #expect(whole.largest == 5e-4)
+    var pieces = SparsityStatistics(weightRMS: 1e-3)
+    var second = SparsityStatistics(weightRMS: 1e-3)
+    pieces.add(d, count: 3)
+    second.add(Array(d[3...]), count: 5)
+    pieces.merge(second)
+    for t in 0..<6 { #expect(pieces.sparsity(t) == expected[t]) }
+    #expect(pieces.count == 8 && abs(pieces.norm - whole.norm) < 1e-18)
+    pieces.reset()
+    #expect(pieces.count == 0 && pieces.sparsity(0) == 0 && pieces.rms == 0)
+  }
+
+  @Test("Quantiles are right to three percent, and exactly zero where the delta is")
+  func quantiles() {
+    let random = CounterRandom(seed: 4)
+    var d = (0..<10_000).map { Float(random.uniform(UInt64($0)) * 1e-3) }
+    for i in 0..<5000 { d[i] = 0 }
+    var statistics = SparsityStatistics()
+    statistics.add(d, count: d.count)
+    let sorted = d.sorted()
+    for share in [0.6, 0.75, 0.9, 0.99, 1.0] {
+      let exact = Double(sorted[Int((share * 10_000).rounded(.up)) - 1])
+      #expect(abs(statistics.quantile(share) - exact) < 0.03 * exact, "\(share)")
+    }
+    #expect(statistics.quantile(0.25) == 0 && statistics.quantile(0.5) == 0)
+  }
+
+  @Test("What bf16 weights see of a small delta")
+  func deployed() {
+    let weights = [0.01, 0.01, 0.01, 0.5].map { BF16(Float($0)).bits }
+    var found = [Float](repeating: .nan, count: 4)
+    found.withUnsafeMutableBufferPointer {
+      DeployedDelta.compute(
+        weights: weights, delta: [1e-5, 4e-5, 1e-4, 1e-3], into: $0.baseAddress!, count: 4)
+    }
+    #expect(found == [0, 0x1p-14, 0x1p-13, 0])
+  }
+
+  @Test("Soft thresholding of factors and in Adam's metric")
+  func softThreshold() {
+    var x: [Float] = [0.5, -0.2, 0.05, -0.03, 0, .nan]
+    x.withUnsafeMutableBufferPointer {
+      SoftThreshold.factor($0.baseAddress!, threshold: 0.05, count: 6)
+    }
+    for (found, expected) in zip(x, [0.45, -0.15, 0, 0, 0] as [Float]) {
+      #expect(abs(found - expected) < 1e-7)
+    }
+    #expect(x[2] == 0 && x[3] == 0 && x[5].isNaN)
+    var p: [Float] = [1.5, 0.8, 1.01, 1]
+    p.withUnsafeMutableBufferPointer {
+      SoftThreshold.preconditioned(
+        $0.baseAddress!, base: [1, 1, 1, 1], second: [0.25, 1, 0.25, 0.25], threshold: 0.05,
+        correction2: 1, epsilon: 0, count: 4)
+    }
+    for (found, expected) in zip(p, [1.4, 0.85, 1, 1] as [Float]) {
+      #expect(abs(found - expected) < 1e-6)
+    }
+    #expect(p[2] == 1 && p[3] == 1)
+  }
+
+  @Test("The controller's law: gain two, at most a factor of two, bounds, ramp, frozen tail")
+  func law() throws {
+    let penalty = try L1Penalty(strength: .targetSparsity(0.9), form: .prox)
+    var controller = SparsityController(penalty, totalSteps: 1000)
+    #expect(controller.state.lambda == 1e-3)
+    #expect(controller.target(300) == 0.45 && controller.target(600) == 0.9)
+    #expect(controller.target(900) == 0.9)
+    controller.observe(0.35, after: 300)
+    #expect(abs(controller.state.lambda - 1e-3 * 1.221402758160170) < 1e-12)
+    controller.observe(0, after: 600)
+    #expect(abs(controller.state.lambda - 2e-3 * 1.221402758160170) < 1e-12)
+    let before = controller.state.lambda
+    controller.observe(0.1, after: 900)
+    #expect(controller.state.lambda == before && controller.state.sparsity == 0.1)
+    for _ in 0..<60 { controller.observe(0, after: 600) }
+    #expect(controller.state.lambda == 0.95)
+    for _ in 0..<60 { controller.observe(1, after: 20) }
+    #expect(controller.state.lambda == 1e-6)
+    #expect(!controller.measures(0) && controller.measures(20) && !controller.measures(21))
+
+    let factor = SparsityController(
+      try L1Penalty(strength: .targetSparsity(0.9), form: .factor), totalSteps: 100)
+    #expect(factor.lambda(4) == 0 && factor.lambda(5) == 1e-3)
+    var fixed = SparsityController(try L1Penalty(strength: .lambda(0.25), form: .prox), totalSteps: 9)
+    fixed.observe(0, after: 5)
+    #expect(fixed.lambda(0) == 0.25 && fixed.lambda(8) == 0.25 && fixed.target(5) == nil)
+  }
+
+  /// Least squares with noisy gradients: most coordinates want to move little, some a lot.
+  func toyRun(_ form: L1Penalty.Metric, resumeAt: Int?) throws -> (sparsity: Double, lambda: Double) {
+    let n = 4000
+    let steps = 800
+    let random = CounterRandom(seed: 9)
+    let wants = (0..<n).map { i in
+      let u = random.uniform(UInt64(i))
+      return Float((random.bits(UInt64(i) + 1_000_000) & 1 == 0 ? 1 : -1) * u * u * u * 0.3)
+    }
+    let base = (0..<n).map { Float(random.uniform(UInt64($0) + 2_000_000)) - 0.5 }
+    let adam = try AdamW()
+    let rate = LearningRate(peak: 0.01, schedule: .cosine, warmupSteps: 40, totalSteps: steps)
+    var controller = SparsityController(
+      try L1Penalty(strength: .targetSparsity(0.9), form: .prox, metric: form), totalSteps: steps)
+    var (p, m, v) = (base, [Float](repeating: 0, count: n), [Float](repeating: 0, count: n))
+    for step in 0..<steps {
+      if step == resumeAt {
+        let saved = try JSON.parse(controller.json.serialized())
+        controller = SparsityController(controller.penalty, totalSteps: steps)
+        try controller.restore(saved)
+      }
+      let noise = random.stream(step)
+      let g = (0..<n).map {
+        p[$0] - base[$0] - wants[$0] + 0.2 * (Float(noise.uniform(UInt64($0))) - 0.5)
+      }
+      let lr = rate.rate(step)
+      let scalars = adam.scalars(step: step + 1, learningRate: lr, decays: false, gradientScale: 1)
+      let threshold = Float(lr * controller.lambda(step))
+      p.withUnsafeMutableBufferPointer { p in
+        m.withUnsafeMutableBufferPointer { m in
+          v.withUnsafeMutableBufferPointer { v in
+            let buffers = OptimizerBuffers(
+              weights: p.baseAddress!, gradients: g, first: m.baseAddress!, second: v.baseAddress!,
+              count: n)
+            Optimizer.update(buffers, 0..<n, .adamW(scalars), .reference)
+            switch form {
+            case .uniform:
+              KernelTable.reference.softThreshold_f32(p.baseAddress!, base, threshold, n)
+            case .preconditioned:
+              SoftThreshold.preconditioned(
+                p.baseAddress!, base: base, second: UnsafePointer(v.baseAddress!),
+                threshold: threshold, correction2: scalars.correction2, epsilon: scalars.epsilon,
+                count: n)
+            }
+          }
+        }
+      }
+      if controller.measures(step + 1) {
+        controller.observe(Self.sparsity(p, base), after: step + 1)
+      }
+    }
+    return (Self.sparsity(p, base), controller.state.lambda)
+  }
+
+  static func sparsity(_ p: [Float], _ base: [Float]) -> Double {
+    Double(zip(p, base).count { $0 == $1 }) / Double(p.count)
+  }
+
+  @Test("A toy run ends within two points of the wanted sparsity")
+  func reachesTarget() throws {
+    let run = try toyRun(.uniform, resumeAt: nil)
+    #expect(abs(run.sparsity - 0.9) <= 0.02, "sparsity \(run.sparsity), lambda \(run.lambda)")
+  }
+
+  @Test("The controller resumes from its checkpoint to the same bits")
+  func resumes() throws {
+    let whole = try toyRun(.uniform, resumeAt: nil)
+    let resumed = try toyRun(.uniform, resumeAt: 333)
+    #expect(whole.sparsity == resumed.sparsity && whole.lambda == resumed.lambda)
+    var controller = SparsityController(
+      try L1Penalty(strength: .lambda(1), form: .prox), totalSteps: 5)
+    let fault = #expect(throws: Fault.self) { try controller.restore(["lambda": -1]) }
+    #expect(fault?.exitCode == .checkpoint)
+  }
+
+  @Test("Recipe values that contradict each other are refused")
+  func configuration() throws {
+    let product = try L1Penalty(lambda: nil, targetSparsity: 0.8, form: nil, lora: true)
+    #expect(product.form == .product && product.strength == .targetSparsity(0.8))
+    let prox = try L1Penalty(lambda: 1e-4, targetSparsity: nil, form: nil, lora: false)
+    #expect(prox.form == .prox && prox.strength == .lambda(1e-4))
+    for make in [
+      { try L1Penalty(lambda: 1, targetSparsity: 0.5, form: nil, lora: true) },
+      { try L1Penalty(lambda: -1, targetSparsity: nil, form: nil, lora: true) },
+      { try L1Penalty(lambda: .nan, targetSparsity: nil, form: nil, lora: true) },
+      { try L1Penalty(lambda: nil, targetSparsity: 1, form: nil, lora: true) },
+      { try L1Penalty(lambda: 1, targetSparsity: nil, form: "prox", lora: true) },
+      { try L1Penalty(lambda: 1, targetSparsity: nil, form: "product", lora: false) },
+      { try L1Penalty(lambda: 1, targetSparsity: nil, form: "proxx", lora: false) },
+    ] as [() throws -> L1Penalty] {
+      let fault = #expect(throws: Fault.self) { _ = try make() }
+      #expect(fault?.exitCode == .configuration)
+    }
+  }
+}
