@@ -18,7 +18,8 @@ package struct CounterRandom: Sendable, Equatable {
   }
 
   package func stream(_ index: Int) -> CounterRandom {
-    CounterRandom(key: Self.mix(key ^ Self.mix(UInt64(bitPattern: Int64(index)) &+ 0x632B_E59B_D9B4_E019)))
+    CounterRandom(
+      key: Self.mix(key ^ Self.mix(UInt64(bitPattern: Int64(index)) &+ 0x632B_E59B_D9B4_E019)))
   }
 
   @inlinable package static func mix(_ x: UInt64) -> UInt64 {

@@ -18,7 +18,9 @@ enum Failure {
     }
     let code = Paft.exitCode(for: error)
     // Asked for help or the version, or ended on purpose: the parser knows what to print.
-    guard code == .validationFailure || code.rawValue == EX_USAGE else { Paft.exit(withError: error) }
+    guard code == .validationFailure || code.rawValue == EX_USAGE else {
+      Paft.exit(withError: error)
+    }
     let message = Paft.message(for: error).split(separator: "\n").joined(separator: " ")
     Terminal.error("paft: error: \(message)\n")
     Terminal.error("hint: paft \(verb)--help\n")

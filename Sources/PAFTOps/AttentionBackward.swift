@@ -85,7 +85,8 @@ extension Attention {
       let scores = work.scores(worker, rows: rows, columns: count)
       let dScores = work.dScores(worker, rows: rows, columns: count)
       multiplyPanels(queries, keys, columns: from..<from + count, into: scores, kernels)
-      multiplyPanels(gradients, valuesTransposed, columns: from..<from + count, into: dScores, kernels)
+      multiplyPanels(
+        gradients, valuesTransposed, columns: from..<from + count, into: dScores, kernels)
       for row in 0..<rows {
         let position = positions.lowerBound + row
         let low = min(count, max(0, shape.firstKey(position) - from))
@@ -112,7 +113,8 @@ extension Attention {
   }
 
   @inline(__always)
-  private static func clear(_ row: UnsafeMutablePointer<Float>, outside live: Range<Int>, _ n: Int) {
+  private static func clear(_ row: UnsafeMutablePointer<Float>, outside live: Range<Int>, _ n: Int)
+  {
     if live.lowerBound > 0 { row.update(repeating: 0, count: live.lowerBound) }
     if live.upperBound < n {
       (row + live.upperBound).update(repeating: 0, count: n - live.upperBound)

@@ -41,8 +41,9 @@ package enum Elementwise {
     }
   }
 
-  package static func zero(_ pointer: UnsafeMutablePointer<Float>, count: Int, on executor: Executor)
-  {
+  package static func zero(
+    _ pointer: UnsafeMutablePointer<Float>, count: Int, on executor: Executor
+  ) {
     executor.parallel(count, grain: 4096) { range in
       (pointer + range.lowerBound).update(repeating: 0, count: range.count)
     }

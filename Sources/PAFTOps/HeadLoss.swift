@@ -58,7 +58,8 @@ package enum HeadLoss {
         let x = Linear.pack(hidden.rows(chunk), in: scratch, on: executor)
         let tile = Matrix(
           in: scratch, rows: chunk.count, columns: min(vocabularyTile, head.outputs))
-        statistics(x, head, tile, targets + chunk.lowerBound, rows.advanced(chunk.lowerBound), on: executor)
+        statistics(
+          x, head, tile, targets + chunk.lowerBound, rows.advanced(chunk.lowerBound), on: executor)
       }
     }
   }

@@ -54,7 +54,9 @@ package enum RMSNorm {
         }
       }
       if let dweight, let partial {
-        for block in 0..<blocks { executor.kernels.axpy_f32(dweight, partial + block * dim, 1, dim) }
+        for block in 0..<blocks {
+          executor.kernels.axpy_f32(dweight, partial + block * dim, 1, dim)
+        }
       }
     }
   }

@@ -26,7 +26,9 @@ struct RealModelTests {
     Model(folder: "models/stories260K-hf", golden: "stories260K.json"),
   ]
 
-  private func ids(_ value: JSON?) -> [Int32] { (value?.array ?? []).compactMap { $0.int.map { Int32($0) } } }
+  private func ids(_ value: JSON?) -> [Int32] {
+    (value?.array ?? []).compactMap { $0.int.map { Int32($0) } }
+  }
 
   @Test("log-probabilities of whole texts to 1e-4", arguments: models)
   func scores(_ model: Model) throws {
@@ -66,7 +68,8 @@ struct RealModelTests {
       for (answer, test) in zip(answers, cases) {
         // A golden text shorter than 30 ended with the end token, which is not part of an answer.
         let ended = test.expected.count < 30
-        let expected = ended ? test.expected.filter { !generator.stops.contains($0) } : test.expected
+        let expected =
+          ended ? test.expected.filter { !generator.stops.contains($0) } : test.expected
         #expect(answer == Array(expected.prefix(30)))
       }
     }

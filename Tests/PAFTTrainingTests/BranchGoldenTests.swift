@@ -122,16 +122,21 @@ struct BranchGoldenTests {
         if let zeros = final["zeros"]?.int {
           let initial = try ModelFolder(fixture.base)
           var base = [Float](repeating: 0, count: row.count)
-          if name == "sft_full_prox" { try base.withUnsafeMutableBufferPointer { try initial.read(row, into: $0.baseAddress!) } }
+          if name == "sft_full_prox" {
+            try base.withUnsafeMutableBufferPointer { try initial.read(row, into: $0.baseAddress!) }
+          }
           let found = zip(values, base).reduce(0) { $0 + ($1.0 == $1.1 ? 1 : 0) }
           // A coordinate within rounding of the threshold may fall on either side.
-          #expect(abs(found - zeros) <= max(1, row.count / 100), "\(row.name): \(found) of \(zeros)")
+          #expect(
+            abs(found - zeros) <= max(1, row.count / 100), "\(row.name): \(found) of \(zeros)")
         }
       }
     }
   }
 
-  @Test("batch 4 = 1 x 4 accumulated = many passes, to rounding", arguments: ["sft_full", "dpo_lora", "orpo_full"])
+  @Test(
+    "batch 4 = 1 x 4 accumulated = many passes, to rounding",
+    arguments: ["sft_full", "dpo_lora", "orpo_full"])
   func accumulation(_ name: String) throws {
     try withExecutor { executor in
       let fixture = try TrainingFixture()
@@ -150,7 +155,9 @@ struct BranchGoldenTests {
     }
   }
 
-  @Test("the same bits on one and two workers, on every kernel table", arguments: KernelTable.available.map(\.name))
+  @Test(
+    "the same bits on one and two workers, on every kernel table",
+    arguments: KernelTable.available.map(\.name))
   func teamSize(_ isa: String) throws {
     func bits(_ threads: Int, _ name: String, _ compute: ComputeType) throws -> [UInt32] {
       try withExecutor(compute: compute, isa: isa, threads: threads) { executor in

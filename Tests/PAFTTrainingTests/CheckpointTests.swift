@@ -104,7 +104,8 @@ final class CheckpointTests {
     #expect(Set(file.names) == ["weights", "adam.m", "reference", "empty"])
   }
 
-  @Test("Older checkpoints go once newer ones are durable; at least two stay", arguments: [0, 2, 3])
+  @Test(
+    "Older checkpoints go once newer ones are durable; at least two stay", arguments: [0, 2, 3])
   func pruning(keep: Int) throws {
     let store = try store(keep: keep)
     try save([1, 2, 3, 10, 20], in: store)
@@ -177,7 +178,8 @@ final class CheckpointTests {
     #expect(try resume(warnings: 0) == 2)
   }
 
-  @Test("A damaged checkpoint is replaced when its step is saved again and never outlives whole ones")
+  @Test(
+    "A damaged checkpoint is replaced when its step is saved again and never outlives whole ones")
   func damagedMakesRoom() throws {
     try save([1, 2])
     try FileSystem.write([0], to: path(2, "state.json"))

@@ -65,7 +65,9 @@ struct ConcurrencyTests {
     }
   }
 
-  @Test("a weight that is not finite stops the run before an update", arguments: ["sft_full", "dpo_lora"])
+  @Test(
+    "a weight that is not finite stops the run before an update",
+    arguments: ["sft_full", "dpo_lora"])
   func notFinite(_ name: String) throws {
     try withExecutor { executor in
       let branch = try TrainingFixture().branch(name, on: executor)

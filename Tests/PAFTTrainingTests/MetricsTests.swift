@@ -33,7 +33,10 @@ final class MetricsTests {
   @Test("Rows are JSON and numbers read back to the same bits")
   func rows() throws {
     var writer = try MetricsWriter(path: path, resumingAfter: 0)
-    let values = [0, -0.0, 1e-300, 1.0 / 3, 123456789.125, Double.leastNonzeroMagnitude, 1.7976931348623157e308, -1e-5, 100]
+    let values = [
+      0, -0.0, 1e-300, 1.0 / 3, 123456789.125, Double.leastNonzeroMagnitude, 1.7976931348623157e308,
+      -1e-5, 100,
+    ]
     for (i, value) in values.enumerated() {
       writer.begin(step: i + 1)
       writer.field("loss", value)
@@ -50,7 +53,10 @@ final class MetricsTests {
       #expect(row["rewards/chosen"]?.isNull == true && row["norm"]?.isNull == true)
       #expect(row["tokens"]?.int == .min)
     }
-    #expect(lines[3] == #"{"step":4,"loss":0.3333333333333333,"rewards/chosen":null,"norm":null,"tokens":-9223372036854775808}"#)
+    #expect(
+      lines[3]
+        == #"{"step":4,"loss":0.3333333333333333,"rewards/chosen":null,"norm":null,"tokens":-9223372036854775808}"#
+    )
   }
 
   @Test("Resuming drops the rows beyond its checkpoint and a torn last one")

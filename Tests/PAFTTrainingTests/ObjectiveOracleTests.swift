@@ -69,7 +69,8 @@ struct ObjectiveOracleTests {
           (found.loss, 0), (found.dPolicyChosen, 1), (found.dPolicyRejected, 2),
         ] {
           let wanted = try #require(expected[index]?.double)
-          #expect(close(value, wanted), "\(name) [\(index)] of \(pair): \(value), expected \(wanted)")
+          #expect(
+            close(value, wanted), "\(name) [\(index)] of \(pair): \(value), expected \(wanted)")
         }
         checked += 1
       }

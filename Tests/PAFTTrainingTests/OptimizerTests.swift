@@ -132,8 +132,10 @@ struct OptimizerTests {
 
   @Test("Warm-up below 1 is a share of the run, rounded up; unknown names are refused")
   func warmup() throws {
-    #expect(try LearningRate(peak: 1, schedule: .cosine, warmup: 0.1, totalSteps: 25).warmupSteps == 3)
-    #expect(try LearningRate(peak: 1, schedule: .cosine, warmup: 5, totalSteps: 25).warmupSteps == 5)
+    #expect(
+      try LearningRate(peak: 1, schedule: .cosine, warmup: 0.1, totalSteps: 25).warmupSteps == 3)
+    #expect(
+      try LearningRate(peak: 1, schedule: .cosine, warmup: 5, totalSteps: 25).warmupSteps == 5)
     let constant = try LearningRate(peak: 2, schedule: .constant, warmup: 0.5, totalSteps: 4)
     #expect(constant.rate(0) == 2)
     #expect(throws: Fault.self) {

@@ -102,7 +102,8 @@ struct PreferenceLossTests {
     }
   }
 
-  @Test("Margins of ±10000, certain tokens and single tokens stay finite", arguments: GoldenLoss.all)
+  @Test(
+    "Margins of ±10000, certain tokens and single tokens stay finite", arguments: GoldenLoss.all)
   func extremes(_ row: GoldenLoss) throws {
     let loss = try PreferenceLoss.named(row.name)
     let logps = [0, -1e-30, -1e-8, -1, -1e4, -1e5]
@@ -152,7 +153,8 @@ struct PreferenceLossTests {
   func combinations() throws {
     let rpo = try PreferenceObjective(losses: ["sigmoid", "sft"], weights: [1, 1])
     #expect(abs(rpo(golden).loss + 1.25 * rpo.nllWeight - 1.903947) < 1e-6)
-    let mpo = try PreferenceObjective(losses: ["sigmoid", "bco_pair", "sft"], weights: [0.8, 0.2, 1])
+    let mpo = try PreferenceObjective(
+      losses: ["sigmoid", "bco_pair", "sft"], weights: [0.8, 0.2, 1])
     #expect(abs(mpo(golden).loss + 1.25 * mpo.nllWeight - 2.042501) < 1e-6)
     #expect(!mpo.nllCoversPrompt && mpo.needsReference)
   }

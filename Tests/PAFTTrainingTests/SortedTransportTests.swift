@@ -33,7 +33,8 @@ struct SortedTransportTests {
     #expect(abs(pairs.map { dpo($0).loss }.reduce(0, +) / 3 - 0.679240) < 1e-6)
   }
 
-  @Test("The gradient follows the permutation, whatever the order of pairs", arguments: [true, false])
+  @Test(
+    "The gradient follows the permutation, whatever the order of pairs", arguments: [true, false])
   func gradient(paired: Bool) {
     let random = CounterRandom(seed: 3)
     let batch = (0..<17).map { i in

@@ -101,13 +101,15 @@ struct SparsityTests {
     let factor = SparsityController(
       try L1Penalty(strength: .targetSparsity(0.9), form: .factor), totalSteps: 100)
     #expect(factor.lambda(4) == 0 && factor.lambda(5) == 1e-3)
-    var fixed = SparsityController(try L1Penalty(strength: .lambda(0.25), form: .prox), totalSteps: 9)
+    var fixed = SparsityController(
+      try L1Penalty(strength: .lambda(0.25), form: .prox), totalSteps: 9)
     fixed.observe(0, after: 5)
     #expect(fixed.lambda(0) == 0.25 && fixed.lambda(8) == 0.25 && fixed.target(5) == nil)
   }
 
   /// Least squares with noisy gradients: most coordinates want to move little, some a lot.
-  func toyRun(_ form: L1Penalty.Metric, resumeAt: Int?) throws -> (sparsity: Double, lambda: Double) {
+  func toyRun(_ form: L1Penalty.Metric, resumeAt: Int?) throws -> (sparsity: Double, lambda: Double)
+  {
     let n = 4000
     let steps = 800
     let random = CounterRandom(seed: 9)

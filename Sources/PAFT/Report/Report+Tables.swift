@@ -7,7 +7,9 @@ extension Report {
   var tables: [(title: String, note: String, table: TextTable)] {
     var all: [(String, String, TextTable)] = [("Branches", "", branchTable)]
     if !scores.isEmpty { all.append(("Evaluation on held-out rows", Self.scoreNote, scoreTable)) }
-    if !sparsity.isEmpty { all.append(("Sparsity of the deltas", Self.sparsityNote, sparsityTable)) }
+    if !sparsity.isEmpty {
+      all.append(("Sparsity of the deltas", Self.sparsityNote, sparsityTable))
+    }
     all.append(("Time", "", timeTable))
     return all
   }

@@ -50,7 +50,8 @@ extension Recipe.Adapter {
     guard dropout == 0 else {
       throw Fault(
         .configuration, "adapter.dropout: found \(Numbers.short(dropout)), expected 0",
-        hint: "dropout is not supported yet; weight_decay or fewer epochs also hold back an adapter")
+        hint: "dropout is not supported yet; weight_decay or fewer epochs also hold back an adapter"
+      )
     }
     let known = Module.allCases.map(\.name)
     let targets = try names.map { name in

@@ -87,7 +87,8 @@ struct Preparation: Sendable {
           + "\(model.configuration.maxPositions) positions")
     }
     // Before the data is read: cheaper complaints come first.
-    _ = try branch.configuration(name: name, seed: recipe.seed, dtype: recipe.dtype, fingerprint: "")
+    _ = try branch.configuration(
+      name: name, seed: recipe.seed, dtype: recipe.dtype, fingerprint: "")
     let data = try BranchData(
       branch, name: name, seed: recipe.seed, limit: recipe.evaluation.limit, tokenizer: tokenizer,
       vocabulary: model.configuration.vocabulary)

@@ -66,7 +66,8 @@ struct RunStages {
     let bases = try loadBases()
     timing.preparation = clock.seconds
 
-    observer.onEvent(.stage(preparation.isSequential ? "training in turn" : "training side by side"))
+    observer.onEvent(
+      .stage(preparation.isSequential ? "training in turn" : "training side by side"))
     let stage = TrainingStage(preparation: preparation, observer: observer, resume: resume)
     let outcomes = try timed(\.training) {
       try stage.run(

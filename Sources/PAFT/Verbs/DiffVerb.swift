@@ -37,7 +37,8 @@ package enum DiffVerb {
     add(difference.total, shape: Numbers.grouped(difference.total.sparsity.elements))
     var text = table.text
     for (name, only) in [("A", difference.onlyInA), ("B", difference.onlyInB)] where !only.isEmpty {
-      text += "only in \(name): " + only.prefix(5).joined(separator: ", ")
+      text +=
+        "only in \(name): " + only.prefix(5).joined(separator: ", ")
         + (only.count > 5 ? ", … (\(only.count))" : "") + "\n"
     }
     return text

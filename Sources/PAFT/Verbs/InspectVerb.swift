@@ -45,7 +45,8 @@ package enum InspectVerb {
         if has(Manifest.fileName) { return try checkpoint(path) }
         throw Fault(
           .data, "\(quoted(path)): no model, adapter, run or checkpoint",
-          hint: "expected one of config.json, adapter_config.json, recipe.yaml, manifest.json in it")
+          hint: "expected one of config.json, adapter_config.json, recipe.yaml, manifest.json in it"
+        )
       case .file:
         return path.hasSuffix(".safetensors") ? try tensors(path) : try rows(path)
       case .other: throw Fault(.data, "\(quoted(path)) is a pipe or device")

@@ -113,7 +113,8 @@ package struct PretrainVerb: Sendable {
         .usage, "--hidden \(hidden), --heads \(heads): expected an even number of values per head")
     }
     guard seed >= 0 else { throw Fault(.usage, "--seed \(seed): expected a number >= 0") }
-    if FileSystem.exists(output), try !FileSystem.isFolder(output) || !FileSystem.list(output).isEmpty
+    if FileSystem.exists(output),
+      try !FileSystem.isFolder(output) || !FileSystem.list(output).isEmpty
     {
       throw Fault(
         .cannotCreate, "output \(quoted(output)) exists and is not an empty folder",

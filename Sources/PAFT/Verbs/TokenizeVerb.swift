@@ -62,7 +62,8 @@ package struct TokenizeVerb: Sendable {
         Int(id) < tokenizer.vocabularySize
       else {
         throw Fault(
-          .data, "\(place), value \(position + 1): found \(number.map(String.init) ?? "no number"), "
+          .data,
+          "\(place), value \(position + 1): found \(number.map(String.init) ?? "no number"), "
             + "expected a token id below \(tokenizer.vocabularySize)")
       }
       return id

@@ -54,8 +54,10 @@ package struct ValidateVerb: Sendable {
     guard tokenizer != nil || Self.isTokenised(data) else {
       return ["\(data.rows.count) rows of \(data.rows[0].record.kind)"]
     }
-    let builder = ExampleBuilder(tokenizer: tokenizer, options: ExampleOptions(maxLength: maxLength))
-    return pairs ? try builder.preference(data).summary.report : try builder.sft(data).summary.report
+    let builder = ExampleBuilder(
+      tokenizer: tokenizer, options: ExampleOptions(maxLength: maxLength))
+    return pairs
+      ? try builder.preference(data).summary.report : try builder.sft(data).summary.report
   }
 
   private static func isTokenised(_ data: DataSet) -> Bool {

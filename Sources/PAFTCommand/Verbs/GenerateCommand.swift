@@ -37,6 +37,7 @@ struct GenerateCommand: ParsableCommand {
     let (answers, seconds) = try verb.run()
     for answer in answers { Terminal.line(common.json ? answer.json : answer.prompt + answer.text) }
     let tokens = answers.reduce(0) { $0 + $1.tokens }
-    common.note("\(Numbers.grouped(tokens)) tokens in \(Numbers.duration(seconds)), loading included")
+    common.note(
+      "\(Numbers.grouped(tokens)) tokens in \(Numbers.duration(seconds)), loading included")
   }
 }

@@ -34,9 +34,11 @@ package struct LoRAConfiguration: Sendable, Equatable {
       for module in targets {
         let prefix = "base_model.model.model.layers.\(layer).\(module.path)."
         table.append(
-          prefix + "lora_A.weight", .adapterA(module), layer: layer, shape: [rank, c.inputs(module)])
+          prefix + "lora_A.weight", .adapterA(module), layer: layer,
+          shape: [rank, c.inputs(module)])
         table.append(
-          prefix + "lora_B.weight", .adapterB(module), layer: layer, shape: [c.outputs(module), rank])
+          prefix + "lora_B.weight", .adapterB(module), layer: layer,
+          shape: [c.outputs(module), rank])
       }
     }
     return table
@@ -53,7 +55,9 @@ package final class AdapterStore: @unchecked Sendable {
   private let arena: Arena
 
   /// Factors zero; `initialize` or a file fills them, `repack` makes them effective.
-  package init(_ configuration: LoRAConfiguration, _ model: ModelConfiguration, on executor: Executor)
+  package init(
+    _ configuration: LoRAConfiguration, _ model: ModelConfiguration, on executor: Executor
+  )
     throws
   {
     self.configuration = configuration

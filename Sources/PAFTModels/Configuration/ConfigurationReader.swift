@@ -13,7 +13,8 @@ extension ModelConfiguration {
     guard FileSystem.exists(path) else {
       throw Fault(
         .missingInput, "\(path): no such file",
-        hint: "a model is a Hugging Face folder with config.json, model.safetensors, tokenizer.json")
+        hint: "a model is a Hugging Face folder with config.json, model.safetensors, tokenizer.json"
+      )
     }
     return try ConfigurationReader(json: JSON.read(path: path), path: path).configuration()
   }
@@ -44,7 +45,8 @@ private struct ConfigurationReader {
       headSize = hidden / heads
     }
     guard heads % keyHeads == 0 else {
-      throw fault("num_attention_heads \(heads) is not a multiple of num_key_value_heads \(keyHeads)")
+      throw fault(
+        "num_attention_heads \(heads) is not a multiple of num_key_value_heads \(keyHeads)")
     }
     guard headSize % 2 == 0 else {
       throw fault("head size \(headSize) is odd; rotary embedding needs pairs")
@@ -99,7 +101,8 @@ private struct ConfigurationReader {
     return number
   }
 
-  private func positive(_ key: String, or fallback: Double, in object: JSON? = nil) throws -> Double {
+  private func positive(_ key: String, or fallback: Double, in object: JSON? = nil) throws -> Double
+  {
     guard let value = (object ?? json)[key], !value.isNull else { return fallback }
     guard let number = value.double, number > 0, number.isFinite else {
       throw fault("\"\(key)\" is \(value.serialized()), expected a positive number")
@@ -131,7 +134,8 @@ private struct ConfigurationReader {
   private func rope() throws -> RotaryFrequencies {
     let nested = json["rope_parameters"].flatMap { $0.object == nil ? nil : $0 }
     let theta = try positive("rope_theta", or: positive("rope_theta", or: 10000, in: nested))
-    guard let scaling = [json["rope_scaling"], nested].compactMap({ $0 }).first(where: { !$0.isNull })
+    guard
+      let scaling = [json["rope_scaling"], nested].compactMap({ $0 }).first(where: { !$0.isNull })
     else { return RotaryFrequencies(theta: theta) }
     guard scaling.object != nil else {
       throw fault("\"rope_scaling\" is \(scaling.serialized()), expected an object or null")
@@ -158,7 +162,8 @@ private struct ConfigurationReader {
           factor: try need("factor"), low: low, high: high,
           original: try need("original_max_position_embeddings")))
     default:
-      throw fault("rope_scaling type \"\(type)\" is not supported", hint: "supported: linear, llama3")
+      throw fault(
+        "rope_scaling type \"\(type)\" is not supported", hint: "supported: linear, llama3")
     }
   }
 

@@ -63,7 +63,9 @@ package enum Module: Int, Sendable, CaseIterable {
   case q, k, v, o, gate, up, down
 
   /// Hugging Face's name, the last part of the tensor's path.
-  package var name: String { ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"][rawValue] }
+  package var name: String {
+    ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"][rawValue]
+  }
 
   /// Path inside a layer.
   package var path: String { (rawValue < 4 ? "self_attn." : "mlp.") + name }

@@ -26,7 +26,9 @@ package struct Batch: @unchecked Sendable {
     starts[0] = 0
   }
 
-  package var sequences: Sequences { Sequences(starts: UnsafePointer(starts), count: sequenceCount) }
+  package var sequences: Sequences {
+    Sequences(starts: UnsafePointer(starts), count: sequenceCount)
+  }
 
   /// Appends one token of the sequence being written; `labelled`: it is scored, so the row before
   /// it has a target. The first token of a sequence is never scored.

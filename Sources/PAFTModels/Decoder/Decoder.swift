@@ -123,7 +123,8 @@ package final class Decoder {
 
   /// Full logits [rows.count, vocabulary] of some rows: for generation and inspection, not training.
   package func logits(
-    _ hidden: Matrix, rows: UnsafePointer<Int32>, count: Int, _ weights: Weights, into logits: Matrix
+    _ hidden: Matrix, rows: UnsafePointer<Int32>, count: Int, _ weights: Weights,
+    into logits: Matrix
   ) {
     executor.withScratch { scratch in
       let x = Matrix(in: scratch, rows: count, columns: configuration.hidden)

@@ -17,7 +17,8 @@ package struct AdapterFolder: Sendable {
     let file = path + "/adapter_config.json"
     guard FileSystem.exists(file) else {
       throw Fault(
-        .missingInput, "\(file): no such file", hint: "an adapter is a PEFT folder with LoRA factors")
+        .missingInput, "\(file): no such file",
+        hint: "an adapter is a PEFT folder with LoRA factors")
     }
     let json = try JSON.read(path: file)
     func fault(_ text: String) -> Fault { Fault(.data, "\(file): \(text)") }
@@ -25,10 +26,12 @@ package struct AdapterFolder: Sendable {
       throw fault("peft_type is \(json["peft_type"]?.serialized() ?? "missing"), expected \"LORA\"")
     }
     guard let rank = json["r"]?.int, rank >= 1, rank <= 1 << 14 else {
-      throw fault("\"r\" is \(json["r"]?.serialized() ?? "missing"), expected an integer from 1 to 16384")
+      throw fault(
+        "\"r\" is \(json["r"]?.serialized() ?? "missing"), expected an integer from 1 to 16384")
     }
     guard let alpha = json["lora_alpha"]?.double, alpha.isFinite else {
-      throw fault("\"lora_alpha\" is \(json["lora_alpha"]?.serialized() ?? "missing"), expected a number")
+      throw fault(
+        "\"lora_alpha\" is \(json["lora_alpha"]?.serialized() ?? "missing"), expected a number")
     }
     for key in ["use_dora", "fan_in_fan_out", "lora_bias"] where json[key]?.bool == true {
       throw fault("\"\(key)\" is true, which is not supported")

@@ -33,11 +33,13 @@ package final class ModelFolder: Sendable {
       }
       guard entry.shape == row.shape else {
         throw Fault(
-          .data, "\(path): tensor \"\(row.name)\" has shape \(entry.shape), config.json says \(row.shape)")
+          .data,
+          "\(path): tensor \"\(row.name)\" has shape \(entry.shape), config.json says \(row.shape)")
       }
       guard entry.dtype.isFloat else {
         throw Fault(
-          .data, "\(path): tensor \"\(row.name)\" is \(entry.dtype.rawValue), expected a float type")
+          .data, "\(path): tensor \"\(row.name)\" is \(entry.dtype.rawValue), expected a float type"
+        )
       }
     }
   }

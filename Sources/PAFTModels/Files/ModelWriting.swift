@@ -27,7 +27,8 @@ package enum ModelWriter {
     try copyCompanions(of: base, dtype: dtype, into: output)
   }
 
-  package static func copyCompanions(of base: String, dtype: DType, into output: OutputFolder) throws
+  package static func copyCompanions(of base: String, dtype: DType, into output: OutputFolder)
+    throws
   {
     guard var config = try JSON.read(path: base + "/config.json").object else {
       throw Fault(.data, "\(base)/config.json: expected an object")

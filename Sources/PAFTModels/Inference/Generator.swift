@@ -25,7 +25,9 @@ package struct Sampling: Sendable {
   }
 
   /// The token for one row of logits; `counter` numbers the draw inside its stream.
-  package func choose(_ logits: UnsafeMutablePointer<Float>, _ n: Int, _ random: CounterRandom, _ counter: Int)
+  package func choose(
+    _ logits: UnsafeMutablePointer<Float>, _ n: Int, _ random: CounterRandom, _ counter: Int
+  )
     -> Int32
   {
     var best = 0
@@ -67,7 +69,9 @@ package struct Generator {
   /// Sequences advanced together.
   package var batchSize = 32
 
-  package init(_ decoder: Decoder, _ weights: Weights, sampling: Sampling = Sampling(), stops: [Int32]? = nil) {
+  package init(
+    _ decoder: Decoder, _ weights: Weights, sampling: Sampling = Sampling(), stops: [Int32]? = nil
+  ) {
     self.decoder = decoder
     self.weights = weights
     self.sampling = sampling
@@ -83,7 +87,8 @@ package struct Generator {
       guard !prompt.isEmpty else { throw Fault(.data, "prompt \(index) is empty") }
       guard prompt.count < decoder.maxPositions else {
         throw Fault(
-          .data, "prompt \(index) has \(prompt.count) tokens, the model takes \(decoder.maxPositions)")
+          .data,
+          "prompt \(index) has \(prompt.count) tokens, the model takes \(decoder.maxPositions)")
       }
       try decoder.configuration.check(prompt, row: index)
     }

@@ -50,7 +50,8 @@ package struct Scorer {
     for (index, request) in requests.enumerated() {
       if request.ids.count > decoder.maxPositions {
         throw Fault(
-          .data, "row \(index) has \(request.ids.count) tokens, the model takes \(decoder.maxPositions)")
+          .data,
+          "row \(index) has \(request.ids.count) tokens, the model takes \(decoder.maxPositions)")
       }
       try decoder.configuration.check(request.ids, row: index)
     }

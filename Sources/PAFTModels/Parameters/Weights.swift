@@ -62,7 +62,8 @@ package struct LayerGradients: @unchecked Sendable {
   package var postNorm: UnsafeMutablePointer<Float>?
   package var queryNorm: UnsafeMutablePointer<Float>?
   package var keyNorm: UnsafeMutablePointer<Float>?
-  package var linears = [LinearGradients](repeating: LinearGradients(), count: Module.allCases.count)
+  package var linears = [LinearGradients](
+    repeating: LinearGradients(), count: Module.allCases.count)
 
   package init() {}
 }
@@ -75,7 +76,9 @@ package struct Gradients: @unchecked Sendable {
 
   /// The sinks of the rows of `table`, laid out over a flat buffer. A tied head adds into the
   /// embedding's gradient.
-  package init(_ table: ParameterTable, at flat: UnsafeMutablePointer<Float>, _ c: ModelConfiguration) {
+  package init(
+    _ table: ParameterTable, at flat: UnsafeMutablePointer<Float>, _ c: ModelConfiguration
+  ) {
     layers = [LayerGradients](repeating: LayerGradients(), count: c.layers)
     for row in table.rows {
       let at = flat + row.offset

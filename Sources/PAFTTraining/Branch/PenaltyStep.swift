@@ -27,7 +27,8 @@ struct PenaltyStep {
       : penalised.reduce(0) { $0 + $1.count }
   }
 
-  init(_ penalty: L1Penalty, _ trainable: Trainable, base: BaseModel?, on executor: Executor) throws {
+  init(_ penalty: L1Penalty, _ trainable: Trainable, base: BaseModel?, on executor: Executor) throws
+  {
     self.penalty = penalty
     self.trainable = trainable
     penalised = trainable.table.rows.filter(\.isMatrix)

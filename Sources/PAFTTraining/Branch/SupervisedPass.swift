@@ -38,7 +38,9 @@ struct SupervisedPass {
   /// Labels that can be predicted: all but one on the first token.
   private func liveLabels(_ example: SFTExample) -> Int {
     var count = 0
-    for t in 1..<max(1, example.labels.count) where example.labels[t] != Record.ignored { count += 1 }
+    for t in 1..<max(1, example.labels.count) where example.labels[t] != Record.ignored {
+      count += 1
+    }
     return count
   }
 

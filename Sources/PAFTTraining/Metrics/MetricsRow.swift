@@ -10,7 +10,8 @@ struct MetricsRow: TextOutputStream {
   mutating func clear() { bytes.removeAll(keepingCapacity: true) }
 
   mutating func put(_ text: StaticString) {
-    bytes.append(contentsOf: UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
+    bytes.append(
+      contentsOf: UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
   }
 
   mutating func put(_ value: Double) {

@@ -44,7 +44,8 @@ package enum Divergence: Sendable, Equatable {
 
 extension Fault {
   /// "key: found x, expected one of …" with the nearest name as hint.
-  static func unknown<S: Sequence<String>>(_ key: String, _ found: String, among names: S) -> Fault {
+  static func unknown<S: Sequence<String>>(_ key: String, _ found: String, among names: S) -> Fault
+  {
     Fault(
       .configuration,
       "\(key): found \"\(found)\", expected one of \(names.joined(separator: ", "))",

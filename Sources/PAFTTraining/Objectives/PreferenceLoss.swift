@@ -77,7 +77,9 @@ package enum PreferenceLoss: String, Sendable, CaseIterable {
         loss: f.loss, dPolicyChosen: f.slope * b * w.slope, dPolicyRejected: -f.slope * b * l.slope)
     }
     /// A loss f(s_w) + g(s_l), slopes with respect to the scores.
-    func separate(_ f: (loss: Double, slope: Double), _ g: (loss: Double, slope: Double)) -> PairLoss {
+    func separate(_ f: (loss: Double, slope: Double), _ g: (loss: Double, slope: Double))
+      -> PairLoss
+    {
       PairLoss(
         loss: f.loss + g.loss, dPolicyChosen: f.slope * w.slope, dPolicyRejected: g.slope * l.slope)
     }

@@ -31,7 +31,8 @@ package struct PreferenceObjective: Sendable, Equatable {
     guard weights.count == losses.count, weights.allSatisfy(\.isFinite) else {
       throw Fault(
         .configuration,
-        "loss_weights: found \(weights.count) values, expected \(losses.count) finite ones, one per loss_type")
+        "loss_weights: found \(weights.count) values, expected \(losses.count) finite ones, one per loss_type"
+      )
     }
     var terms: [Term] = []
     var nll = 0.0

@@ -40,7 +40,8 @@ package struct PreferenceSettings: Sendable, Equatable {
     }
     if loss == .robust, labelSmoothing >= 0.5 {
       throw Fault(
-        .configuration, "label_smoothing: found \(labelSmoothing), expected 0 <= x < 0.5 for robust",
+        .configuration,
+        "label_smoothing: found \(labelSmoothing), expected 0 <= x < 0.5 for robust",
         hint: "robust divides by 1 - 2 * label_smoothing")
     }
     if loss == .exoPair, labelSmoothing == 0 {
@@ -56,7 +57,8 @@ package struct PreferenceSettings: Sendable, Equatable {
       throw Fault(.configuration, "discopop_tau: found \(discopopTau), expected 0 < x < 1")
     }
     if case .alpha(let alpha) = divergence, !alpha.isFinite {
-      throw Fault(.configuration, "f_alpha_divergence_coef: found \(alpha), expected a finite number")
+      throw Fault(
+        .configuration, "f_alpha_divergence_coef: found \(alpha), expected a finite number")
     }
   }
 }

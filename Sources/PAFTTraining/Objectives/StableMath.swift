@@ -35,7 +35,8 @@ package enum StableMath {
   package static func log1mexpSlope(_ p: Double) -> Double { -1 / expm1(-p) }
 
   /// exp(min(x, limit)) and whether x was inside: outside, the value is flat and its slope is 0.
-  package static func clampedExp(_ x: Double, limit: Double = 80) -> (value: Double, slope: Double) {
+  package static func clampedExp(_ x: Double, limit: Double = 80) -> (value: Double, slope: Double)
+  {
     x > limit ? (exp(limit), 0) : (exp(x), exp(x))
   }
 

@@ -45,7 +45,8 @@ package struct LearningRate: Sendable, Equatable {
     }
     guard warmup.isFinite, warmup >= 0, warmup < 1e15 else {
       throw Fault(
-        .configuration, "warmup: found \(warmup), expected a share of the run < 1 or a count of steps")
+        .configuration,
+        "warmup: found \(warmup), expected a share of the run < 1 or a count of steps")
     }
     let steps = (warmup < 1 ? warmup * Double(totalSteps) : warmup).rounded(.up)
     self.init(peak: peak, schedule: schedule, warmupSteps: Int(steps), totalSteps: totalSteps)

@@ -33,7 +33,9 @@ package struct Sampler: ~Copyable {
   }
 
   /// Micro-batches of a window of `rows` rows.
-  package borrowing func batches(in rows: Int) -> Int { (rows + plan.batchSize - 1) / plan.batchSize }
+  package borrowing func batches(in rows: Int) -> Int {
+    (rows + plan.batchSize - 1) / plan.batchSize
+  }
 
   package borrowing func batch(
     _ index: Int, of window: UnsafeBufferPointer<Int32>

@@ -53,7 +53,8 @@ package struct TrainingPlan: Sendable, Equatable {
       let perEpoch = (rows - 1) / window + 1
       let steps = (epochs * Double(perEpoch)).rounded(.up)
       guard steps < 0x1p53 else {
-        throw Fault(.configuration, "epochs: found \(epochs), expected fewer than 2^53 steps in all")
+        throw Fault(
+          .configuration, "epochs: found \(epochs), expected fewer than 2^53 steps in all")
       }
       totalSteps = Int(steps)
     }
