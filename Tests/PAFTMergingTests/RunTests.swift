@@ -108,6 +108,19 @@ private func expectEqual(
     }
   }
 
+  @Test func slerpOfTwoBranchesStartsAtTheFirst() throws {
+    let made = try MergeConfiguration(
+      base: fixtures + "/other",
+      branches: [
+        .init(ModelReference(fixtures + "/base"), weight: 3),
+        .init(ModelReference(fixtures + "/left"), weight: 1),
+      ], method: "slerp")
+    try Merge.run(made, output: folder + "/out")
+    try expectEqual(
+      TensorArchive(path: folder + "/out"),
+      TensorArchive(path: fixtures + "/cases/slerp.safetensors"), relative: 1e-5)
+  }
+
   // MARK: - The folder
 
   @Test func theSameSeedGivesTheSameBytesForAnyThreadsAndShards() throws {

@@ -69,8 +69,9 @@ package struct MergeConfiguration: Sendable {
     }
   }
 
-  /// Branches of one base by a method's name. `lambda` and `densities` are dropped where the method
-  /// has no such parameter; `t` is set from the weights for methods that take it.
+  /// Branches of one base by a method's name. `lambda` and densities are dropped where the method
+  /// has no such parameter. slerp knows no base beside its two models: it starts at the first
+  /// branch, and its `t` is the second's share of the weights unless given.
   package init(
     base: String, branches: [Branch], method name: String, lambda: Double = 1, seed: UInt64 = 0,
     outputType: DType? = nil, parameters extra: [String: Double] = [:]
@@ -94,8 +95,16 @@ package struct MergeConfiguration: Sendable {
       }
       shared[name] = .scalar(value)
     }
+    var start = ModelReference(model: base)
+    if method.base == .first, !sources.contains(where: { $0.reference == start }),
+      let first = branches.first, let last = branches.last
+    {
+      start = first.reference
+      let total = first.weight + last.weight
+      if shared["t"] == nil, total != 0 { shared["t"] = .scalar(last.weight / total) }
+    }
     self.init(
-      method: method, base: ModelReference(model: base),
+      method: method, base: start,
       slices: [Slice(sources: sources, parameters: [:])], parameters: shared,
       outputType: outputType, seed: seed)
     try check()
