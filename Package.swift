@@ -122,7 +122,8 @@ let package = Package(
       dependencies: ["PAFTTraining", "PAFTTestSupport", "CAllocationCounter"]),
     .testTarget(name: "PAFTMergingTests", dependencies: ["PAFTMerging", "PAFTTestSupport"]),
     .testTarget(name: "PAFTExampleTests", dependencies: ["PAFTExample", "PAFTTestSupport"]),
-    .testTarget(name: "PAFTTests", dependencies: ["PAFT", "PAFTTestSupport"]),
+    .testTarget(
+      name: "PAFTTests", dependencies: ["PAFT", "PAFTBase", "PAFTFormats", "PAFTTestSupport"]),
     .testTarget(name: "PAFTHouseTests", dependencies: ["PAFTTestSupport"]),
   ]
 )

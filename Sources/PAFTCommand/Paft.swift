@@ -28,20 +28,20 @@ struct Paft: ParsableCommand {
     version: "paft 0.1.0",
     groupedSubcommands: [
       CommandGroup(
-        name: "Training:",
+        name: "Training",
         subcommands: [RunCommand.self, SFTCommand.self, AlignCommand.self, PretrainCommand.self]),
       CommandGroup(
-        name: "Models:",
+        name: "Models",
         subcommands: [
           MergeCommand.self, ScoreCommand.self, GenerateCommand.self, EvalCommand.self,
           TokenizeCommand.self, InspectCommand.self, DiffCommand.self,
         ]),
       CommandGroup(
-        name: "Help with a run:",
+        name: "Help with a run",
         subcommands: [
           ExampleCommand.self, ValidateCommand.self, KeysCommand.self, KnobsCommand.self,
         ]),
       CommandGroup(
-        name: "The machine:", subcommands: [TopologyCommand.self, BenchCommand.self]),
+        name: "The machine", subcommands: [TopologyCommand.self, BenchCommand.self]),
     ])
 }

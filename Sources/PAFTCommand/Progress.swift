@@ -14,8 +14,9 @@ final class Progress: Sendable {
     var order: [String] = []
     var latest: [String: BranchProgress] = [:]
     var started: [String: Stopwatch] = [:]
-    /// Steps that were already done when this process began.
-    var skipped: [String: Int] = [:]
+    /// The first step of a branch in this process, and how long it took: the watch starts behind it.
+    var firstStep: [String: Int] = [:]
+    var firstSeconds: [String: Double] = [:]
     var tokens: [String: Int] = [:]
     var drawn = Stopwatch()
     var isDrawn = false
@@ -49,7 +50,8 @@ final class Progress: Sendable {
     let name = progress.branch
     if state.latest[name] == nil || progress.step < state.latest[name]!.step {
       state.started[name] = Stopwatch()
-      state.skipped[name] = progress.step
+      state.firstStep[name] = progress.step
+      state.firstSeconds[name] = progress.seconds
       state.tokens[name] = 0
     }
     if !state.order.contains(name) { state.order.append(name) }
@@ -88,7 +90,7 @@ final class Progress: Sendable {
     let total = String(p.totalSteps)
     let step = String(p.step)
     let padding = String(repeating: " ", count: max(0, total.count - step.count))
-    var line = name + String(repeating: " ", count: max(1, 11 - name.count))
+    var line = name + String(repeating: " ", count: max(1, 12 - name.count))
     line += "step \(padding)\(step)/\(total)  loss \(Numbers.fixed(p.loss, 4))"
     if let accuracy = p.rewardAccuracy { line += "  reward acc \(Numbers.percent(accuracy, 0))" }
     if let margin = p.rewardMargin { line += "  margin \(Numbers.fixed(margin, 3))" }
@@ -104,19 +106,21 @@ final class Progress: Sendable {
     return String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
   }
 
-  /// Tokens per second of the last step at first, then of all since this process began.
+  /// Tokens per second since the first step of this process began.
   private func rate(_ name: String, _ state: State) -> String {
-    let p = state.latest[name]!
-    let seconds = max(p.seconds, state.started[name]!.seconds + (p.step == state.skipped[name] ? p.seconds : 0))
-    let tokens = state.tokens[name]!
-    return "\(Numbers.grouped(Int((Double(tokens) / max(seconds, 1e-9)).rounded()))) tok/s"
+    let rate = Double(state.tokens[name]!) / max(elapsed(name, state), 1e-9)
+    return "\(Numbers.grouped(Int(rate.rounded()))) tok/s"
+  }
+
+  private func elapsed(_ name: String, _ state: State) -> Double {
+    state.started[name]!.seconds + state.firstSeconds[name]!
   }
 
   private func eta(_ name: String, _ state: State) -> String {
     let p = state.latest[name]!
-    let done = p.step - state.skipped[name]!
-    let perStep = done > 0 ? state.started[name]!.seconds / Double(done) : p.seconds
-    let left = Double(p.totalSteps - p.step) * perStep
-    return p.step == p.totalSteps ? "done" : "eta \(Numbers.duration(left))"
+    if p.step == p.totalSteps { return "done" }
+    let done = p.step - state.firstStep[name]! + 1
+    let left = Double(p.totalSteps - p.step) * elapsed(name, state) / Double(done)
+    return "eta \(Numbers.duration(left))"
   }
 }

@@ -157,23 +157,28 @@ package struct BenchVerb: Sendable {
 
 /// What the micro-tile can do when nothing has to be fetched from beyond the first cache.
 private enum Peak {
+  /// A B panel of this size lies in any first-level data cache, beside the much smaller A panel.
+  private static let panelBytes = 16 << 10
+
   /// Operations per second of all workers together, the best of several trials.
   static func measure(_ executor: Executor) -> Double {
     let tile = executor.kernels.tile
-    let depth = 256
     let type = executor.compute
+    let depth = max(8, panelBytes / (tile.columns * type.size))
+    let calls = max(1, 5_000_000 / (tile.rows * tile.columns * depth / 64))
     return executor.withScratch { scratch in
-      let stride = 8 * (tile.rows + tile.columns) * depth + 4 * tile.rows * tile.columns + 256
+      let stride = 4 * (tile.rows + tile.columns) * depth + 4 * tile.rows * tile.columns + 256
       let room = scratch.allocate(UInt8.self, count: executor.workers * stride)
+      // Zero bytes are the number zero in both types; scratch may hold anything.
+      room.update(repeating: 0, count: executor.workers * stride)
       var best = 0.0
-      for _ in 0..<5 {
-        let calls = 4000
+      for _ in 0..<8 {
         let watch = Stopwatch()
         executor.team.run { worker in
           let base = UnsafeMutableRawPointer(room + worker * stride)
-          let a = base
-          let b = base + 4 * tile.rows * depth
-          let c = (b + 4 * tile.columns * depth).assumingMemoryBound(to: Float.self)
+          let b = base
+          let a = base + (4 * tile.columns * depth)
+          let c = (a + 4 * tile.rows * depth).assumingMemoryBound(to: Float.self)
           for _ in 0..<calls {
             if type == .f32 {
               executor.kernels.gemmTile_f32(

@@ -11,13 +11,14 @@ package enum TopologyVerb {
       let machine = try Machine.detect()
       let places = machine.split(into: 2, threads: threads)
       let tables = KernelTable.available.map(\.name)
+      let used = try ComputeOptions().kernels().name
       var text = machine.describe()
-      text += "  kernels  \(tables.joined(separator: ", ")); used: \(tables.last!)\n"
+      text += "  kernels  \(tables.joined(separator: ", ")); used: \(used)\n"
       text += "\na run's branches\n"
       for (name, place) in zip(["sft", "align"], places) {
         text += "  \(name.count < 5 ? name + "  " : name)    \(describe(place))\n"
       }
-      return (text, json(machine, places, tables).serialized(pretty: true))
+      return (text, json(machine, places, tables, used: used).serialized(pretty: true))
     }
   }
 
@@ -33,7 +34,8 @@ package enum TopologyVerb {
     ]
   }
 
-  static func json(_ machine: Machine, _ places: [Place], _ tables: [String]) -> JSON {
+  static func json(_ machine: Machine, _ places: [Place], _ tables: [String], used: String)
+    -> JSON {
     let topology = machine.topology
     let cpus: [JSON] = topology.cpus.map {
       [
@@ -54,7 +56,7 @@ package enum TopologyVerb {
       "quota_cpus": JSON(optional: machine.group.cpus),
       "memory_limit_bytes": JSON(optional: machine.memory.limit),
       "memory_available_bytes": JSON(optional: machine.memory.available),
-      "kernels": .array(tables.map { .string($0) }),
+      "kernels": .array(tables.map { .string($0) }), "kernels_used": .string(used),
       "branches": ["sft": json(places[0]), "align": json(places[1])],
     ]
   }

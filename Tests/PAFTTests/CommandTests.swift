@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import PAFTFormats
+import PAFTTestSupport
+import Testing
+
+/// The command as users and scripts meet it. Skipped where the executable was not built.
+@Suite("The command", .enabled(if: Tool.path != nil, "paft is not built beside the tests"))
+struct CommandTests {
+  static let model = TestData.fixture("models/llama")
+
+  static let mistakes: [(arguments: [String], code: Int32, words: [String])] = [
+    (["bogus"], 64, ["bogus", "paft --help"]),
+    (["run"], 64, ["recipe", "paft run --help"]),
+    (["run", "a.yaml", "--bogus"], 64, ["--bogus", "paft run --help"]),
+    (["score", "--model", "x"], 64, ["--data", "paft score --help"]),
+    (["bench", "gemm", "--shape", "3x3"], 64, ["MxNxK"]),
+    (["bench", "gemm", "--threads", "0"], 64, ["at least 1"]),
+    (["bench", "gemm", "--dtype", "fp8"], 64, ["bf16 or f32"]),
+    (["run", "/none.yaml"], 66, ["/none.yaml"]),
+    (["score", "--model", "/none", "--data", "/none"], 66, ["/none"]),
+    (["score", "--model", model, "--data", "/none.jsonl"], 66, ["/none.jsonl"]),
+    (["score", "--model", model, "--data", "/none", "--isa", "mmx"], 66, ["/none"]),
+    (["bench", "gemm", "--isa", "mmx"], 78, ["mmx", "reference"]),
+    (["tokenize", "--model", model], 66, ["tokenizer"]),
+    (["inspect", "/none"], 66, ["/none"]),
+    (["merge", "/none.yaml", "/none-out"], 66, ["/none.yaml"]),
+    (["diff", "/none", "/none"], 66, ["/none"]),
+    (["example", "--output", "/proc/none/x"], 73, ["/proc/none"]),
+    (["sft", "--model", model, "--data", "/none", "--output", "/tmp/paft-none"], 66, ["/none"]),
+    (
+      ["sft", "--model", model, "--data", "/none", "--output", "/x", "--set", "learning_rat=1"],
+      78, ["learning_rat", "did you mean 'learning_rate'?"]
+    ),
+    (
+      ["sft", "--model", model, "--data", "/none", "--output", "/x", "--set", "base_dtype=int8"],
+      78, ["not supported yet"]
+    ),
+    (
+      ["sft", "--model", model, "--data", "/none", "--output", "/x", "--set", "lora_dropout=0.1"],
+      78, ["dropout"]
+    ),
+    (
+      [
+        "sft", "--model", model, "--data", "/none", "--output", "/x", "--set",
+        "adapter.target_modules=[q_prj]",
+      ], 78, ["q_proj"]
+    ),
+    (["validate", TestData.fixture("models/llama/config.json")], 65, ["config.json"]),
+  ]
+
+  @Test("a mistake is one line, perhaps a hint, and its exit code", arguments: mistakes)
+  func mistake(arguments: [String], code: Int32, words: [String]) throws {
+    let outcome = try Tool.run(arguments)
+    #expect(outcome.code == code, "\(outcome.error)")
+    let lines = outcome.error.split(separator: "\n")
+    #expect(lines.first?.hasPrefix("paft: error: ") == true, "\(outcome.error)")
+    #expect(lines.count <= 2)
+    #expect(lines.dropFirst().allSatisfy { $0.hasPrefix("hint: ") })
+    for word in words { #expect(outcome.error.contains(word), "\(outcome.error)") }
+    #expect(outcome.output.isEmpty)
+  }
+
+  @Test(
+    "help is on standard output and names the verb's options",
+    arguments: [
+      "run", "sft", "align", "pretrain", "merge", "score", "generate", "eval", "tokenize",
+      "inspect", "diff", "example", "validate", "keys", "knobs", "topology", "bench",
+    ])
+  func help(verb: String) throws {
+    let outcome = try Tool.run([verb, "--help"])
+    #expect(outcome.code == 0)
+    #expect(outcome.output.contains("USAGE: paft \(verb)"))
+    #expect(outcome.error.isEmpty)
+  }
+
+  @Test("machine-readable output is JSON", arguments: ["topology", "knobs", "keys"])
+  func json(verb: String) throws {
+    let outcome = try Tool.run([verb, "--json"])
+    #expect(outcome.code == 0)
+    _ = try JSON.parse(Array(outcome.output.utf8), source: verb)
+  }
+
+  @Test("a bench row has the promised fields and sane values")
+  func bench() throws {
+    let outcome = try Tool.run([
+      "bench", "gemm", "--shape", "64x96x80", "--dtype", "f32", "--threads", "1",
+      "--repetitions", "2", "--json",
+    ])
+    #expect(outcome.code == 0, "\(outcome.error)")
+    let row = try JSON.parse(Array(outcome.output.utf8), source: "row")
+    for key in [
+      "kernel", "dtype", "shape", "pass", "threads", "median_seconds", "gflops",
+      "gbytes_per_second", "peak_fraction", "isa", "commit", "machine",
+    ] { #expect(row[key] != nil, "\(key)") }
+    #expect(row["shape"]?.string == "64x96x80")
+    #expect(row["threads"]?.int == 1)
+    let seconds = try #require(row["median_seconds"]?.double)
+    let rate = try #require(row["gflops"]?.double)
+    #expect(abs(rate * seconds * 1e9 / (2 * 64 * 96 * 80) - 1) < 1e-9)
+    let share = try #require(row["peak_fraction"]?.double)
+    #expect(share > 0 && share < 1.5)
+  }
+
+  @Test("example writes rows that validate, and refuses to write twice")
+  func example() throws {
+    let folder = TestData.temporaryFolder()
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let arguments = [
+      "example", "--output", folder + "/e", "--documents", "30", "--instructions", "20",
+      "--preferences", "20", "--held-out", "5",
+    ]
+    let outcome = try Tool.run(arguments)
+    #expect(outcome.code == 0, "\(outcome.error)")
+    let files = outcome.output.split(separator: "\n").map(String.init)
+    #expect(files.count == 6)
+    let check = try Tool.run(["validate", "--json"] + files)
+    #expect(check.code == 0, "\(check.error)")
+    #expect(check.output.split(separator: "\n").allSatisfy { $0.contains("\"valid\":true") })
+    #expect(try Tool.run(arguments).code == 73)
+  }
+}

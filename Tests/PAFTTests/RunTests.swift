@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import PAFT
+import PAFTFormats
+import PAFTTestSupport
+import Synchronization
+import Testing
+
+/// Whole runs on a tiny model, against PyTorch's losses for the same branches.
+@Suite("Runs", .serialized)
+struct RunTests {
+  /// Both branches with the settings of the golden trainings.
+  private func yaml(_ output: String) -> String {
+    """
+    model: \(TestData.fixture("models/llama"))
+    output: \(output)
+    dtype: f32
+    adapter: full
+    learning_rate: 2e-3
+    weight_decay: 0.01
+    lr_scheduler: linear
+    warmup_steps: 5
+    batch_size: 4
+    max_steps: 20
+    shuffle: false
+    eval_fraction: 0
+    sft: {data: \(TestData.fixture("training/sft.jsonl")), eval_data: \(TestData.fixture("training/sft.jsonl"))}
+    align: {data: \(TestData.fixture("training/pairs.jsonl")), eval_data: \(TestData.fixture("training/pairs.jsonl"))}
+    merge: {method: task_arithmetic, weights: {sft: 0.5, align: 0.25}, density: 1}
+
+    """
+  }
+
+  private func losses(_ folder: String) throws -> [Double] {
+    let text = try FileSystem.text(folder + "/metrics.jsonl")
+    return try text.split(separator: "\n").map {
+      try #require(try JSON.parse(Array($0.utf8), source: "metrics")["loss"]?.double)
+    }
+  }
+
+  private func bytes(_ folder: String) throws -> [UInt8] {
+    try FileSystem.read(folder + "/model.safetensors")
+  }
+
+  @Test("both branches learn as in PyTorch, and the merge is the sum that was asked for")
+  func golden() throws {
+    let folder = TestData.temporaryFolder()
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let output = folder + "/run"
+    let report = try Run(Recipe.parse(yaml(output))).start()
+    let golden = try JSON.read(path: TestData.fixture("training/golden.json"))
+    for (branch, name) in [("sft", "sft_full"), ("align", "dpo_full")] {
+      let wanted = try #require(golden["runs"]?[name]?["losses"]?.array).map { $0.double! }
+      let found = try losses(output + "/" + branch)
+      #expect(found.count == wanted.count)
+      for (step, (x, y)) in zip(found, wanted).enumerated() {
+        #expect(abs(x - y) < 2e-3 * max(1, y), "\(branch) step \(step)")
+      }
+    }
+    // merged = base + (sft - base) / 2 + (align - base) / 4, element by element.
+    let parts = try [
+      TestData.fixture("models/llama"), output + "/sft/model", output + "/align/model",
+      output + "/merged",
+    ].map { try Safetensors(path: $0 + "/model.safetensors") }
+    for name in parts[0].names {
+      let tensors = try parts.map { try #require($0[name]).floats() }
+      for i in tensors[0].indices {
+        let b = tensors[0][i]
+        let wanted = b + 0.5 * (tensors[1][i] - b) + 0.25 * (tensors[2][i] - b)
+        #expect(abs(tensors[3][i] - wanted) <= 1e-5 * max(1, abs(wanted)), "\(name)[\(i)]")
+        if abs(tensors[3][i] - wanted) > 1e-5 { return }
+      }
+    }
+    // Evaluated on the rows it learned from, the base has the loss of no training at all.
+    let scores = Dictionary(uniqueKeysWithValues: report.scores.map { ($0.model, $0) })
+    #expect(Set(scores.keys) == ["base", "sft", "align", "merged"])
+    let base = try #require(scores["base"]?.supervised)
+    let sft = try #require(scores["sft"]?.supervised)
+    #expect(sft.loss < base.loss - 1)
+    #expect(scores["base"]?.preference?.rewardAccuracy == nil)
+    let align = try #require(scores["align"]?.preference)
+    #expect(try #require(align.rewardAccuracy) > 0.9)
+    #expect(try #require(align.rewardMargin) > 0.5)
+    #expect(report.branches.map(\.steps) == [20, 20])
+    for file in ["report.json", "report.md", "recipe.yaml", "merged/config.json"] {
+      #expect(FileSystem.isFile(output + "/" + file), "\(file)")
+    }
+    // The resolved recipe runs the same run again.
+    #expect(try Recipe.read(output + "/recipe.yaml") == report.recipe)
+  }
+
+  @Test("a stopped run resumes to the same bits, whichever step it stopped at", arguments: [1, 7])
+  func resume(after steps: Int) throws {
+    let folder = TestData.temporaryFolder()
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let whole = folder + "/whole"
+    let broken = folder + "/broken"
+    _ = try Run(Recipe.parse(yaml(whole))).start()
+    let recipe = try Recipe.parse(yaml(broken), overrides: ["save_steps=3"])
+    let taken = Atomic<Int>(0)
+    let observer = RunObserver(
+      onEvent: { if case .step = $0 { taken.add(1, ordering: .relaxed) } },
+      shouldStop: { taken.load(ordering: .relaxed) >= steps ? .terminate : .none })
+    let error = #expect(throws: PAFTError.self) { _ = try Run(recipe).start(observer) }
+    #expect(error?.exitCode == 143)
+    #expect(!FileSystem.exists(broken + "/merged"))
+    // Without --resume the folder is taken; with another recipe it is not the same run.
+    #expect(throws: PAFTError.self) { _ = try Run(recipe).start() }
+    var other = Run(try Recipe.parse(yaml(broken), overrides: ["beta=0.2"]))
+    other.resume = true
+    let refused = #expect(throws: PAFTError.self) { _ = try other.start() }
+    #expect(refused?.exitCode == 78 && refused?.message.contains("align.beta") == true)
+    var again = Run(recipe)
+    again.resume = true
+    let report = try again.start()
+    for part in ["sft/model", "align/model", "merged"] {
+      #expect(try bytes(whole + "/" + part) == bytes(broken + "/" + part), "\(part)")
+    }
+    #expect(try losses(broken + "/sft") == losses(whole + "/sft"))
+    #expect(report.branches.map(\.steps) == [20, 20])
+  }
+
+  @Test("side by side, in turn and on one CPU give the same bits")
+  func partitions() throws {
+    let folder = TestData.temporaryFolder()
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    var seen: [[UInt8]] = []
+    for (index, overrides) in [[], ["machine.partitions=sequential"], ["machine.threads=1"]]
+      .enumerated()
+    {
+      let output = folder + "/\(index)"
+      _ = try Run(Recipe.parse(yaml(output), overrides: overrides)).start()
+      seen.append(try bytes(output + "/merged"))
+    }
+    #expect(seen[0] == seen[1])
+    #expect(seen[0] == seen[2])
+  }
+
+  @Test("baselines are trained and scored beside the merge")
+  func baselines() throws {
+    let folder = TestData.temporaryFolder()
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let output = folder + "/run"
+    let recipe = try Recipe.parse(
+      yaml(output),
+      overrides: [
+        "baselines=[sequential, dense]", "sft.l1.lambda=0.3", "adapter.type=lora",
+        "weight_decay=0", "max_steps=3", "adapter.r=2", "sft.l1.form=factor",
+      ])
+    let report = try Run(recipe).start()
+    #expect(
+      report.scores.map(\.model) == [
+        "base", "sft", "align", "merged", "sequential", "dense merge",
+      ])
+    #expect(report.branches.map(\.name) == ["sft", "align", "dense sft", "sequential"])
+    #expect(report.sparsity.map(\.model) == ["sft", "align", "merged"])
+    // The penalty made a difference to the SFT branch, and only to that.
+    #expect(
+      try losses(output + "/sft").last != losses(output + "/baselines/dense/sft").last)
+    #expect(
+      try losses(output + "/sft").first == losses(output + "/baselines/dense/sft").first)
+  }
+
+  @Test("what is wrong is found before anything is written")
+  func checks() throws {
+    let folder = TestData.temporaryFolder()
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let output = folder + "/run"
+    for (override, code) in [
+      ("merge.method=tise", 78), ("sft.data=/none", 66),
+      ("align.eval_data=/none", 66), ("model=/none", 66), ("max_length=4096", 78),
+      ("align.data=\(TestData.fixture("training/sft.jsonl"))", 65),
+      ("machine.partitions={sft: '0', align: '99999'}", 78),
+    ] as [(String, Int32)] {
+      let error = #expect(throws: PAFTError.self, "\(override)") {
+        _ = try Run(Recipe.parse(yaml(output), overrides: [override])).start()
+      }
+      #expect(error?.exitCode == code, "\(override): \(String(describing: error))")
+      #expect(!FileSystem.exists(output), "\(override)")
+    }
+    // One branch failing stops the other and is the error that is told.
+    let error = #expect(throws: PAFTError.self) {
+      _ = try Run(
+        Recipe.parse(
+          yaml(output), overrides: ["align.learning_rate=1e30", "align.max_grad_norm=0"])
+      ).start()
+    }
+    #expect(error?.exitCode == 80)
+    #expect(error?.message.contains("align") == true)
+  }
+}
