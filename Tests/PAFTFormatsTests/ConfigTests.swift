@@ -72,6 +72,7 @@ private func failure(_ text: String) throws -> ConfigError {
     #expect(try failure("a: 1\nb: 2\na: 3\n").what.contains("duplicate key 'a'"))
     #expect(try failure("a:\n\t- b\n").line == 2)
     #expect(try failure("a: [1, 2\nb: 3\n").what.contains("not YAML"))
+    #expect(try failure("a: 1\nb: \u{13}\n").line == 2)
     #expect(try failure("a: *nothing\n").what.contains("not YAML"))
     #expect(try failure("? [x]\n: 1\n").what.contains("not text"))
     _ = try failure(String(repeating: "[", count: 100_000))

@@ -95,8 +95,10 @@ extension ConfigNode {
       return ConfigError(
         source: source, line: context.mark.line,
         what: "duplicate key \(keys.map { quoted($0) }.sorted().joined(separator: ", "))")
-    case .reader(let problem, _, _, _):
-      return ConfigError(source: source, line: 1, what: "not YAML: \(problem)")
+    case .reader(let problem, let offset, _, let text):
+      let before = text.utf8.prefix(max(0, offset ?? 0))
+      let line = before.reduce(1) { $1 == 0x0A ? $0 + 1 : $0 }
+      return ConfigError(source: source, line: line, what: "not YAML: \(problem)")
     default:
       let text = "\(error)".split(separator: "\n").joined(separator: " ")
       return ConfigError(source: source, line: 1, what: "not YAML: \(text)")
