@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import CMachine
 import Glibc
 import PAFTBase
 import PAFTMachine
@@ -56,12 +57,47 @@ struct ArenaTests {
     #expect(fault?.message.hasSuffix("EiB for the base: Cannot allocate memory") == true)
   }
 
+  @Test func theAddressSpaceLimitIsAMemoryFaultToo() async {
+    await #expect(processExitsWith: .success) {
+      var limit = rlimit(rlim_cur: 1 << 30, rlim_max: 1 << 30)
+      try #require(setrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0)
+      _ = try Arena(capacity: 16 << 20, name: "what fits")
+      let fault = try #require(throws: Fault.self) { try Arena(capacity: 1 << 30, name: "scratch") }
+      try #require(fault.exitCode == .memoryBudget)
+      try #require(fault.message == "cannot map 1 GiB for scratch: Cannot allocate memory")
+    }
+  }
+
+  /// Sandboxes may forbid binding; the arena then says so and works by first touch.
+  @Test func boundPagesLieOnTheirNode() throws {
+    let node = try #require(try Machine.detect().grantedNodes.last)
+    let arena = try Arena(capacity: 1 << 20, node: node, name: "test")
+    let bytes = arena.allocate(UInt8.self, count: 1 << 20)
+    let step = Int(paft_page_size())
+    let pages = stride(from: 0, to: 1 << 20, by: step).map { UnsafeMutableRawPointer(bytes + $0) }
+    for page in pages { page.storeBytes(of: 1, as: UInt8.self) }
+    var nodes = [Int32](repeating: -1, count: pages.count)
+    let error = paft_page_nodes(pages.map { Optional($0) }, pages.count, &nodes)
+    if arena.boundNode != nil && error == 0 {
+      #expect(nodes.allSatisfy { $0 == Int32(node) })
+    } else {
+      #expect(bytes[1 << 19] == 1)
+    }
+  }
+
+  @Test(arguments: [-1, 999, Int.max])
+  func aNodeThatIsNotThereLeavesPagesToFirstTouch(node: Int) throws {
+    let arena = try Arena(capacity: 1 << 20, node: node, name: "test")
+    #expect(arena.boundNode == nil)
+    arena.allocate(UInt8.self, count: 1 << 20)[(1 << 20) - 1] = 1
+  }
+
   @Test func overrunningThePlanTraps() async {
-    await #expect(processExitsWith: .failure) {
+    await #expect(processExitsWith: .signal(SIGILL)) {
       let arena = try Arena(capacity: 100, name: "small")
       _ = arena.allocate(Float.self, count: 26)
     }
-    await #expect(processExitsWith: .failure) {
+    await #expect(processExitsWith: .signal(SIGILL)) {
       let arena = try Arena(capacity: 100, name: "small")
       _ = arena.allocate(Float.self, count: Int.max)
     }

@@ -2,6 +2,7 @@
 
 import CAllocationCounter
 import CMachine
+import Glibc
 import PAFTBase
 import PAFTMachine
 import Synchronization
@@ -138,6 +139,18 @@ private struct WorkerState: Equatable {
     let absent = Place(cpus: [granted[0], 9999], node: nil)
     let fault = #expect(throws: Fault.self) { try absent.run(named: "absent") { _ in } }
     #expect(fault?.message == "cannot bind worker 1 of \"absent\" to CPU 9999: Invalid argument")
+  }
+
+  @Test func runningOffTheRootOrInsideARegionTraps() async {
+    await #expect(processExitsWith: .signal(SIGILL)) {
+      let place = Place(cpus: [granted[0]], node: nil)
+      let escaped = try place.run(named: "root") { $0 }
+      escaped.run { _ in }
+    }
+    await #expect(processExitsWith: .signal(SIGILL)) {
+      let place = Place(cpus: [granted[0], granted[0]], node: nil)
+      try place.run(named: "root") { team in team.run { _ in team.run { _ in } } }
+    }
   }
 
   @Test func waitingTwiceGivesTheSameValueAndNobodyHasToWait() throws {
