@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import CAllocationCounter
+import Foundation
 import PAFTKernels
 import PAFTMachine
 import PAFTOps
@@ -8,7 +9,8 @@ import PAFTTestSupport
 import PAFTTraining
 import Testing
 
-@Suite("Memory of a training step")
+/// One at a time: the counter is one for all watched threads.
+@Suite("Memory of a training step", .serialized)
 struct AllocationTests {
   /// Runs `body` with the allocations of all workers of the team watched; returns how many calls of
   /// malloc and its kin it made.
@@ -33,19 +35,26 @@ struct AllocationTests {
   }
 
   @Test(
-    "a step allocates nothing from the third on",
+    "a step and its row of metrics allocate nothing from the third on",
     arguments: [
       "sft_full_prox", "sft_lora_factor_prox", "sft_lora_product", "dpo_lora", "dpo_full",
       "orpo_full", "orpo_lora", "sft_lora",
     ], ComputeType.allCases)
   func step(_ name: String, _ compute: ComputeType) throws {
+    let folder = TestData.temporaryFolder()
+    defer { try? FileManager.default.removeItem(atPath: folder) }
     try withExecutor(compute: compute) { executor in
       let branch = try TrainingFixture().branch(name, on: executor)
-      for _ in 0..<2 { _ = try branch.advance() }
+      var metrics = try MetricsWriter(path: folder + "/metrics.jsonl", resumingAfter: 0)
+      for _ in 0..<2 { try metrics.write(branch.advance()) }
       var loss = 0.0
       // Across the end of an epoch, and both measuring and not measuring sparsity.
       let count = try Self.allocations(executor) {
-        for _ in 2..<12 { loss += try branch.advance().loss }
+        for _ in 2..<12 {
+          let report = try branch.advance()
+          try metrics.write(report)
+          loss += report.loss
+        }
       }
       #expect(loss.isFinite)
       #expect(count == 0, "in ten steps")

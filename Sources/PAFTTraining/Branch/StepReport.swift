@@ -39,7 +39,7 @@ package struct L1Report: Sendable {
 
 extension MetricsWriter {
   /// One row under TRL's names.
-  mutating func write(_ report: StepReport) throws {
+  package mutating func write(_ report: StepReport) throws {
     begin(step: report.step)
     field("loss", report.loss)
     field("learning_rate", report.learningRate)

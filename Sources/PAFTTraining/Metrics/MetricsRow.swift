@@ -26,7 +26,13 @@ struct MetricsRow: TextOutputStream {
       bytes.append(UInt8(ascii: "0") + UInt8(rest % 10))
       rest /= 10
     } while rest > 0
-    bytes[first...].reverse()
+    // Not by reversing the slice: it would copy the digits to the heap.
+    var (low, high) = (first, bytes.count - 1)
+    while low < high {
+      bytes.swapAt(low, high)
+      low += 1
+      high -= 1
+    }
   }
 
   // MARK: - TextOutputStream
