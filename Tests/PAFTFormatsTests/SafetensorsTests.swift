@@ -22,8 +22,9 @@ private func entry(_ dtype: String, _ shape: String, _ begin: Int, _ end: Int) -
 
 private typealias Reason = SafetensorsError.Reason
 
-@Suite struct SafetensorsTests {
+@Suite final class SafetensorsTests {
   let folder = TestData.temporaryFolder()
+  deinit { try? FileSystem.remove(folder) }
 
   private func open(_ bytes: [UInt8]) throws -> Safetensors {
     let path = folder + "/t.safetensors"
