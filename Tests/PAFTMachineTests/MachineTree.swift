@@ -13,7 +13,7 @@ let machineNames = [
 func machine(_ name: String, changing: [String: String?] = [:]) throws -> Machine {
   let tree = try MachineTree(name)
   for (path, content) in changing { try tree.put(path, content) }
-  return try Machine.detect(root: tree.root)
+  return try tree.detect()
 }
 
 /// A machine's files in a temporary folder that lives as long as this.
@@ -35,6 +35,12 @@ final class MachineTree {
   }
 
   deinit { try? FileManager.default.removeItem(atPath: root) }
+
+  /// The machine that these files show. Only the path is used meanwhile, and the optimizer may let an
+  /// object go, and its folder with it, after its last use.
+  func detect() throws -> Machine {
+    try withExtendedLifetime(self) { try Machine.detect(root: root) }
+  }
 
   func put(_ path: String, _ content: String?) throws {
     let url = URL(fileURLWithPath: root + "/" + path)

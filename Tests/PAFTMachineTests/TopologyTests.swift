@@ -74,13 +74,13 @@ struct TopologyTests {
   @Test func hiddenSysfsLeavesTheGrantedCPUsAsCores() throws {
     let tree = try MachineTree(nil)
     try tree.put("proc/self/status", "Cpus_allowed_list:\t2-4\nMems_allowed_list:\t0")
-    let machine = try Machine.detect(root: tree.root)
+    let machine = try tree.detect()
     #expect(machine.place(threads: nil) == Place(cpus: [2, 3, 4], node: 0))
   }
 
   @Test func noCPUAtAllIsAClearFault() throws {
     let tree = try MachineTree(nil)
-    let fault = #expect(throws: Fault.self) { try Machine.detect(root: tree.root) }
+    let fault = #expect(throws: Fault.self) { try tree.detect() }
     #expect(fault?.message.hasPrefix("no CPU found: ") == true)
     #expect(throws: Fault.self) {
       try machine("smt-laptop", changing: ["proc/self/status": "Cpus_allowed_list:\t9"])
@@ -102,7 +102,7 @@ struct TopologyTests {
       "1 2 3 - cgroup2 a b", "a b c d\\9 e\\777 f - cgroup2 a b", "9999999999999G",
     ] {
       try tree.put(path, text)
-      let machine = try Machine.detect(root: tree.root)
+      let machine = try tree.detect()
       #expect(machine.workers >= 1)
       #expect(machine.split(into: 3, threads: 2).count == 3)
       #expect(!machine.describe().isEmpty)
