@@ -16,6 +16,13 @@ public struct ModelScore: Sendable, Equatable {
     public let loss: Double
     /// Share of tokens that were the most probable ones.
     public let tokenAccuracy: Double
+
+    package init(rows: Int, tokens: Int, loss: Double, tokenAccuracy: Double) {
+      self.rows = rows
+      self.tokens = tokens
+      self.loss = loss
+      self.tokenAccuracy = tokenAccuracy
+    }
   }
 
   public struct Preference: Sendable, Equatable {
@@ -29,6 +36,17 @@ public struct ModelScore: Sendable, Equatable {
     public let rewardAccuracy: Double?
     /// Mean of beta times the difference of these gains: TRL's rewards/margins.
     public let rewardMargin: Double?
+
+    package init(
+      pairs: Int, accuracy: Double, normalizedAccuracy: Double, rewardAccuracy: Double?,
+      rewardMargin: Double?
+    ) {
+      self.pairs = pairs
+      self.accuracy = accuracy
+      self.normalizedAccuracy = normalizedAccuracy
+      self.rewardAccuracy = rewardAccuracy
+      self.rewardMargin = rewardMargin
+    }
   }
 
   /// Generated answers, for the built-in example.
@@ -37,5 +55,20 @@ public struct ModelScore: Sendable, Equatable {
     public var exactMatch: Double?
     /// Share of answers in the preferred manner; of held-out preference prompts.
     public var preferredStyle: Double?
+
+    package init(exactMatch: Double? = nil, preferredStyle: Double? = nil) {
+      self.exactMatch = exactMatch
+      self.preferredStyle = preferredStyle
+    }
+  }
+
+  package init(
+    model: String, supervised: Supervised? = nil, preference: Preference? = nil,
+    graded: Graded? = nil
+  ) {
+    self.model = model
+    self.supervised = supervised
+    self.preference = preference
+    self.graded = graded
   }
 }

@@ -21,6 +21,13 @@ public struct Report: Sendable, Equatable {
     public let workers: Int
     /// Most bytes this process held in memory.
     public var peakBytes: Int
+
+    package init(model: String, kernels: String, workers: Int, peakBytes: Int) {
+      self.model = model
+      self.kernels = kernels
+      self.workers = workers
+      self.peakBytes = peakBytes
+    }
   }
 
   /// Wall-clock seconds of this process; a resumed run counts from its resumption.
@@ -67,12 +74,37 @@ public struct Report: Sendable, Equatable {
     public let path: String
 
     public var tokensPerSecond: Double { seconds > 0 ? Double(tokens) / seconds : 0 }
+
+    package init(
+      name: String, objective: String, rows: Int, heldOutRows: Int, steps: Int, parameters: Int,
+      tokens: Int, seconds: Double, firstLoss: Double, finalLoss: Double, place: String,
+      path: String
+    ) {
+      self.name = name
+      self.objective = objective
+      self.rows = rows
+      self.heldOutRows = heldOutRows
+      self.steps = steps
+      self.parameters = parameters
+      self.tokens = tokens
+      self.seconds = seconds
+      self.firstLoss = firstLoss
+      self.finalLoss = finalLoss
+      self.place = place
+      self.path = path
+    }
   }
 
   public struct Merge: Sendable, Equatable {
     public let method: String
     public let path: String
     public let tensors: Int
+
+    package init(method: String, path: String, tensors: Int) {
+      self.method = method
+      self.path = path
+      self.tensors = tensors
+    }
   }
 
   /// How far a model is from the base, and how much of that is nothing.
@@ -90,5 +122,31 @@ public struct Report: Sendable, Equatable {
     public let largest: Double
 
     public static let thresholds: [Double] = [0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4]
+
+    package init(
+      model: String, form: String, count: Int, shares: [Double], norm: Double,
+      relativeNorm: Double?, largest: Double
+    ) {
+      self.model = model
+      self.form = form
+      self.count = count
+      self.shares = shares
+      self.norm = norm
+      self.relativeNorm = relativeNorm
+      self.largest = largest
+    }
+  }
+
+  package init(
+    recipe: Recipe, machine: Machine, timing: Timing, branches: [Branch], merge: Merge? = nil,
+    scores: [ModelScore], sparsity: [Sparsity]
+  ) {
+    self.recipe = recipe
+    self.machine = machine
+    self.timing = timing
+    self.branches = branches
+    self.merge = merge
+    self.scores = scores
+    self.sparsity = sparsity
   }
 }
