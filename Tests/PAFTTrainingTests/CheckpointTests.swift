@@ -117,21 +117,22 @@ final class CheckpointTests {
   @Test("A flipped bit anywhere is either harmless or the checkpoint before is used")
   func flippedBits() throws {
     try save([1, 2])
-    var fellBack = 0
     for file in ["manifest.json", "state.json", "buffers.safetensors"] {
       let good = try FileSystem.read(path(2, file))
       let stride = file == "buffers.safetensors" ? 97 : 1
+      let meaning = try? JSON.parse(good, source: file)
       for at in Swift.stride(from: 0, to: good.count, by: stride) {
         var bad = good
         bad[at] ^= 1 << UInt8(at % 8)
         try FileSystem.write(bad, to: path(2, file))
         let step = try resume()
-        #expect(step == 1 || (step == 2 && file == "manifest.json"), "\(file) byte \(at)")
-        if step == 1 { fellBack += 1 }
+        // The manifest is the one file without a checksum: there a flip is harmless only where the
+        // text still means the same.
+        let harmless = file == "manifest.json" && (try? JSON.parse(bad, source: file)) == meaning
+        #expect(step == (harmless ? 2 : 1), "\(file) byte \(at)")
       }
       try FileSystem.write(good, to: path(2, file))
     }
-    #expect(fellBack > 400)
     #expect(try resume(warnings: 0) == 2)
   }
 

@@ -31,7 +31,9 @@ struct ObjectiveOracleTests {
     let smoothing = try number(constants, "label_smoothing")
     switch name {
     case "cdpo", "robust": settings.labelSmoothing = smoothing
-    case "exo_pair": settings.labelSmoothing = try number(constants, "exo_label_smoothing")
+    case "exo_pair":
+      // The oracle takes this constant through a float32 tensor before its logarithms.
+      settings.labelSmoothing = Double(Float(try number(constants, "exo_label_smoothing")))
     case "sigmoid/forward_kl", "sigmoid/js", "sigmoid/alpha":
       settings.divergence = try .named(
         name == "sigmoid/forward_kl" ? "forward_kl" : String(name.dropFirst(8)),

@@ -13,6 +13,10 @@ package import PAFTFormats
 /// log(lambda) moves by 2 * (wanted - measured), at most by a factor of two. The wanted sparsity
 /// ramps up linearly over the first 60% of the run; the last 10% run with a frozen lambda. With a
 /// fixed lambda the controller only reports it.
+///
+/// Exact zeros hold while the learning rate does. Under one that decays to zero, coordinates that
+/// noise has just pushed out come back ever more slowly, and a run ends a few points below what its
+/// lambda would hold; pruning at export takes that dust away.
 package struct SparsityController: Sendable, Equatable {
   /// What a checkpoint keeps.
   package struct State: Sendable, Equatable {
