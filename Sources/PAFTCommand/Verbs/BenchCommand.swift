@@ -15,6 +15,7 @@ struct GEMMBenchCommand: ParsableCommand {
     discussion: """
       paft bench gemm
       paft bench gemm --shape 4096x4096x4096 --dtype f32 --threads 4 --json
+      paft bench gemm --format csv > gemm.csv
       """)
 
   @Option(
@@ -22,9 +23,13 @@ struct GEMMBenchCommand: ParsableCommand {
     help: ArgumentHelp(
       "Rows x columns x reduced dimension. May be repeated.", valueName: "MxNxK"))
   var shape: [String] = []
-  @Option(name: .long, help: "Samples; the median counts.") var repetitions = 5
+  @Option(name: .long, help: "Samples; the median counts.") var repetitions = 7
+  @Option(name: .long, help: "text, csv, md or json; --json is --format json.")
+  var format = Format.text
   @OptionGroup var compute: ComputeArguments
   @OptionGroup var common: CommonOptions
+
+  enum Format: String, CaseIterable, ExpressibleByArgument { case text, csv, md, json }
 
   func validate() throws {
     for text in shape where BenchVerb.Shape(text) == nil {
@@ -36,15 +41,16 @@ struct GEMMBenchCommand: ParsableCommand {
     var verb = BenchVerb()
     if !shape.isEmpty { verb.shapes = shape.compactMap(BenchVerb.Shape.init) }
     verb.repetitions = repetitions
-    var rows: [BenchVerb.Row] = []
+    var rows: [BenchRow] = []
     for precision in compute.dtype == nil ? Recipe.Precision.allCases : [compute.options().dtype] {
       verb.compute = compute.options(default: precision)
       rows += try verb.run()
     }
-    if common.json {
-      for row in rows { Terminal.line(row.json) }
-    } else {
-      Terminal.output(BenchVerb.table(rows))
+    switch common.json ? .json : format {
+    case .text: Terminal.output(BenchRow.table(rows))
+    case .csv: Terminal.output(BenchRow.csv(rows))
+    case .md: Terminal.output(BenchRow.markdown(rows))
+    case .json: for row in rows { Terminal.line(row.json) }
     }
   }
 }
