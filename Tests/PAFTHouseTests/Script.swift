@@ -28,7 +28,9 @@ struct Script {
 
 /// Paths of the files under `folder` of the repository, relative to its root, hidden ones left out.
 func files(under folder: String, where isWanted: (String) -> Bool) throws -> [String] {
-  try FileManager.default.subpathsOfDirectory(atPath: TestData.root + "/" + folder)
+  // The walk does not follow a link at its own start.
+  let start = URL(fileURLWithPath: TestData.root + "/" + folder).resolvingSymlinksInPath().path
+  return try FileManager.default.subpathsOfDirectory(atPath: start)
     .filter { !$0.hasPrefix(".") && !$0.contains("/.") }
     .map { folder + "/" + $0 }
     .filter(isWanted)
