@@ -80,12 +80,9 @@ struct Preparation: Sendable {
     _ name: String, _ branch: Recipe.Branch, _ recipe: Recipe, _ model: ModelFolder,
     _ tokenizer: Tokenizer?, folder: String
   ) throws -> BranchJob {
-    guard branch.maxLength <= model.configuration.maxPositions else {
-      throw Fault(
-        .configuration,
-        "\(name).max_length: found \(branch.maxLength), the model takes "
-          + "\(model.configuration.maxPositions) positions")
-    }
+    // No row can be longer than the model's positions, whatever max_length says.
+    var branch = branch
+    branch.maxLength = min(branch.maxLength, model.configuration.maxPositions)
     // Before the data is read: cheaper complaints come first.
     _ = try branch.configuration(
       name: name, seed: recipe.seed, dtype: recipe.dtype, fingerprint: "")
@@ -99,8 +96,17 @@ struct Preparation: Sendable {
 
   /// What a person wants to know before hours pass.
   var notices: [String] {
-    jobs.flatMap { job in job.data.summary.report.map { "\(job.name): \($0)" } }
-      + zip(jobs, places).map { "\($0.name): on \(TopologyVerb.describe($1))" }
+    var lines: [String] = []
+    for (job, place) in zip(jobs, places) {
+      let asked = (job.name == "sft" ? recipe.sft : recipe.align)?.maxLength ?? 0
+      if asked > job.recipe.maxLength {
+        lines.append(
+          "\(job.name): max_length \(asked) becomes \(job.recipe.maxLength), the model's positions")
+      }
+      lines += job.data.summary.report.map { "\(job.name): \($0)" }
+      lines.append("\(job.name): on \(TopologyVerb.describe(place))")
+    }
+    return lines
   }
 
   var needsBackward: Bool { jobs.contains { $0.configuration.adaptation != .full } }
