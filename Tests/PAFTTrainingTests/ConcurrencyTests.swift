@@ -84,3 +84,35 @@ struct ConcurrencyTests {
     }
   }
 }
+
+@Suite("Target sparsity")
+struct TargetSparsityTests {
+  @Test("a full delta ends with 0.9 +- 0.02 exact zeros, under any schedule", arguments: Schedule.allCases)
+  func full(_ schedule: Schedule) throws {
+    try withExecutor { executor in
+      let fixture = try TrainingFixture()
+      let branch = try fixture.branch("sft_full", on: executor) {
+        $0.schedule = schedule
+        $0.maxSteps = 150
+        $0.learningRate = 1e-3
+        $0.l1 = try! L1Penalty(lambda: nil, targetSparsity: 0.9, form: nil, lora: false)
+      }
+      var last = StepReport()
+      while branch.steps < branch.plan.totalSteps { last = try branch.advance() }
+      let folder = try ModelFolder(fixture.base)
+      var zeros = 0
+      var count = 0
+      for row in branch.trainable.table.rows where row.isMatrix {
+        var base = [Float](repeating: 0, count: row.count)
+        try base.withUnsafeMutableBufferPointer { try folder.read(row, into: $0.baseAddress!) }
+        for i in 0..<row.count where branch.trainable.values[row.offset + i] == base[i] { zeros += 1 }
+        count += row.count
+      }
+      let share = Double(zeros) / Double(count)
+      #expect(abs(share - 0.9) <= 0.02, "\(share)")
+      #expect(last.l1?.sparsity == share)
+      // The penalty does the work; the cut at the end only finishes it.
+      #expect((last.l1?.sparsityBeforeSettling ?? share) > 0.6)
+    }
+  }
+}

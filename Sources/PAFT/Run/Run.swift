@@ -127,20 +127,34 @@ struct RunStages {
     }
   }
 
+  /// Deltas over the tensors that a branch trains as matrices: its adapted modules, or all tensors of
+  /// two dimensions. What stays as it was by construction would only flatter the shares.
   private func sparsity(_ results: [BranchResultFolder], merged: String) throws
     -> [Report.Sparsity]
   {
     let base = recipe.model
+    let trained = try results.map { try $0.trainedMatrices() }
     let compared =
       zip(["sft", "align"], results).map { name, result in
         (name, result.isAdapter ? "product" : "delta", result.reference(base).text)
       } + [("merged", "stored", merged)]
+    // The merge is measured where either branch was.
+    let either = trained.contains { $0 == nil } ? nil : trained.reduce(Set()) { $0.union($1!) }
+    let scopes = trained + [either]
     return try preparation.whole.run(named: "compare") { team in
-      try compared.map { name, form, path in
-        let total = try ModelDifference.compare(a: base, b: path, parallel: team.lanes).total
+      try zip(compared, scopes).map { model, scope in
+        let tensors = try ModelDifference.compare(a: base, b: model.2, parallel: team.lanes)
+          .tensors.filter { scope?.contains($0.name) ?? ($0.shape.count >= 2) }
+        var counts = SparsityCounts()
+        for tensor in tensors { counts.add(tensor.sparsity) }
+        func norm(_ value: (ModelDifference.Tensor) -> Double) -> Double {
+          tensors.reduce(0) { $0 + value($1) * value($1) }.squareRoot()
+        }
+        let delta = norm(\.norm)
+        let own = norm { $0.relativeNorm.map { r in r > 0 ? $0.norm / r : 0 } ?? 0 }
         return Report.Sparsity(
-          model: name, form: form, count: total.sparsity.elements, shares: total.sparsity.shares,
-          norm: total.norm, relativeNorm: total.relativeNorm, largest: total.maximum)
+          model: model.0, form: model.1, count: counts.elements, shares: counts.shares, norm: delta,
+          relativeNorm: own > 0 ? delta / own : nil, largest: tensors.map(\.maximum).max() ?? 0)
       }
     }
   }
@@ -153,6 +167,17 @@ extension BranchJob {
 }
 
 extension BranchResultFolder {
+  /// Names of the base's tensors that an adapter changes; nil for a whole model.
+  func trainedMatrices() throws -> Set<String>? {
+    guard isAdapter else { return nil }
+    let prefix = "base_model.model."
+    return Set(
+      try TensorArchive(path: path).names.compactMap { name in
+        guard name.hasPrefix(prefix), let end = name.range(of: ".lora_A.") else { return nil }
+        return name[name.index(name.startIndex, offsetBy: prefix.count)..<end.lowerBound] + ".weight"
+      })
+  }
+
   func candidate(_ name: String, base: String) -> EvaluationStage.Candidate {
     EvaluationStage.Candidate(
       name: name, model: isAdapter ? base : path, adapter: isAdapter ? path : nil)

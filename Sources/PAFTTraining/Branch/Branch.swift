@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package import PAFTBase
-package import PAFTFormats
-package import PAFTKernelInterface
-package import PAFTMachine
-package import PAFTModels
-package import PAFTOps
+internal import PAFTBase
+internal import PAFTFormats
+internal import PAFTKernelInterface
+import PAFTMachine
+import PAFTModels
+import PAFTOps
 
 /// Why a run should end before its last step.
 package enum StopRequest: Sendable {
@@ -282,7 +282,14 @@ package final class Branch {
     l1.lambda = lambda
     l1.count = penalty.count
     if controller!.measures(step + 1) || step + 1 == plan.totalSteps {
-      let (norm, sparsity) = penalty.measure(on: executor)
+      var (norm, sparsity) = penalty.measure(on: executor)
+      if step + 1 == plan.totalSteps, case .targetSparsity(let share)? = configuration.l1?.strength,
+        sparsity < share
+      {
+        l1.sparsityBeforeSettling = sparsity
+        penalty.settle(share: share, on: executor)
+        (norm, sparsity) = penalty.measure(on: executor)
+      }
       l1.norm = norm
       controller!.observe(sparsity, after: step + 1)
     } else {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package import PAFTBase
-package import PAFTModels
-package import PAFTText
+internal import PAFTBase
+import PAFTModels
+import PAFTText
 
 /// What a branch trains: everything, or low-rank factors beside a frozen base.
 package enum Adaptation: Sendable, Equatable {

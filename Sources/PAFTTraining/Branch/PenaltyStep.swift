@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package import PAFTBase
-package import PAFTKernelInterface
-package import PAFTMachine
-package import PAFTModels
-package import PAFTOps
+internal import PAFTBase
+internal import PAFTKernelInterface
+import PAFTMachine
+import PAFTModels
+import PAFTOps
 
 /// The L1 penalty on a branch's delta, once per optimizer step and outside of clipping:
 /// its gradient before the update (product form), its proximal step after it (full delta, factors).
@@ -92,6 +92,53 @@ struct PenaltyStep {
         }
       }
     }
+  }
+
+  /// The end of a run with a target: sets the smallest entries of a full delta to zero until `share`
+  /// of them are. A schedule that falls to zero takes the proximal step's strength with it, so the
+  /// last small moves would stay behind; what is cut here is smaller than a step at the peak rate.
+  /// Ties at the threshold are all cut. Once per run, so it counts by bisection over the bit
+  /// patterns of |d| (31 passes) instead of sorting.
+  func settle(share: Double, on executor: Executor) {
+    guard penalty.form == .prox, let initial = trainable.initial else { return }
+    let wanted = Int((share * Double(count)).rounded())
+    var low: UInt32 = 0
+    var high: UInt32 = 0x7F80_0000
+    while low < high {
+      let middle = low + (high - low) / 2
+      if within(middle, initial, on: executor) >= wanted { high = middle } else { low = middle + 1 }
+    }
+    for row in penalised {
+      let values = trainable.values + row.offset
+      executor.parallel(row.count, grain: Self.floatBlock) { range in
+        for i in range where abs(values[i] - initial[row.offset + i]).bitPattern <= low {
+          values[i] = initial[row.offset + i]
+        }
+      }
+    }
+  }
+
+  /// Penalised entries with |d| at most the Float of these bits.
+  private func within(
+    _ bits: UInt32, _ initial: UnsafePointer<Float>, on executor: Executor
+  ) -> Int {
+    var sum = 0
+    for row in penalised {
+      executor.withScratch { scratch in
+        let blocks = (row.count + Self.floatBlock - 1) / Self.floatBlock
+        let counts = scratch.allocate(Int.self, count: max(1, blocks))
+        executor.interleaved(blocks) { block, _ in
+          var count = 0
+          for i in block * Self.floatBlock..<min(row.count, (block + 1) * Self.floatBlock) {
+            let at = row.offset + i
+            if abs(trainable.values[at] - initial[at]).bitPattern <= bits { count += 1 }
+          }
+          counts[block] = count
+        }
+        for block in 0..<blocks { sum += counts[block] }
+      }
+    }
+    return sum
   }
 
   /// Sum of the absolute delta and its share of zeros (exact ones; for products, entries below

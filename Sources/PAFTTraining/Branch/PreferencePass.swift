@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package import PAFTMachine
-package import PAFTModels
-package import PAFTOps
-package import PAFTText
+import PAFTMachine
+import PAFTModels
+import PAFTOps
+import PAFTText
 
 /// Log-probabilities of both answers of every pair under the frozen reference, computed once.
 package struct ReferenceLogps: @unchecked Sendable {

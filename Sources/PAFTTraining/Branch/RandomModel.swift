@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package import PAFTBase
-package import PAFTModels
+internal import PAFTBase
+import PAFTModels
 
 /// Weights of a model that does not exist yet: normal with deviation `deviation` (those that write
 /// into the residual stream divided by sqrt(2 layers), Radford et al. 2019), norms one, biases zero.

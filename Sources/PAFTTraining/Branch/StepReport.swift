@@ -35,6 +35,8 @@ package struct L1Report: Sendable {
   package var count = 0
   /// As last measured by the controller.
   package var sparsity: Double?
+  /// Of the last step, where the smallest entries were cut to reach the target.
+  package var sparsityBeforeSettling: Double?
 }
 
 extension MetricsWriter {
@@ -63,6 +65,7 @@ extension MetricsWriter {
       field("lambda", l1.lambda)
       field("l1_to_loss", l1.lambda * Double(l1.count) / max(report.loss, 1e-30))
       if let sparsity = l1.sparsity { field("sparsity", sparsity) }
+      if let before = l1.sparsityBeforeSettling { field("sparsity_before_settling", before) }
     }
     try end()
   }

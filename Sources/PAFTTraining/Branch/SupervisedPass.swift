@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package import PAFTMachine
-package import PAFTModels
-package import PAFTOps
-package import PAFTText
+import PAFTMachine
+import PAFTModels
+import PAFTOps
+import PAFTText
 
 /// Gradient of one SFT step: the sum of the cross-entropies of all labels of the window, divided by
 /// their number N, whatever the cut into passes: L = (1/N) sum -logp.

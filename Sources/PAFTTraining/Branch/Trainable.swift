@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package import PAFTBase
-package import PAFTFormats
-package import PAFTMachine
-package import PAFTModels
-package import PAFTOps
+internal import PAFTBase
+internal import PAFTFormats
+import PAFTMachine
+import PAFTModels
+import PAFTOps
 
 /// The trained tensors of a branch: one flat buffer each of values, gradients and moments over the
 /// same table, and the weights that the decoder multiplies, kept in step with the values.

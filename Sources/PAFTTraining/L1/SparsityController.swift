@@ -9,7 +9,7 @@ package import PAFTFormats
   import Musl
 #endif
 
-/// Finds the lambda that gives a wanted sparsity: every 20 steps the delta's sparsity is measured and
+/// Finds the lambda that gives a wanted sparsity: every `period` steps the delta's sparsity is measured and
 /// log(lambda) moves by 2 * (wanted - measured), at most by a factor of two. The wanted sparsity
 /// ramps up linearly over the first 60% of the run; the last 10% run with a frozen lambda. With a
 /// fixed lambda the controller only reports it.
@@ -26,7 +26,9 @@ package struct SparsityController: Sendable, Equatable {
     package var measuredAt: Int?
   }
 
-  package static let period = 20
+  /// Steps between measurements: 20, fewer in runs too short for sixty of those, so that lambda can
+  /// cross the thirty doublings between where it starts and where it is needed.
+  package let period: Int
   static let ramp = 0.6
   static let frozenTail = 0.1
   static let delay = 0.05
@@ -40,6 +42,7 @@ package struct SparsityController: Sendable, Equatable {
   package init(_ penalty: L1Penalty, totalSteps: Int) {
     self.penalty = penalty
     self.totalSteps = max(1, totalSteps)
+    period = min(20, max(1, totalSteps / 60))
     // A uniform threshold is lr * lambda against Adam's moves of about lr: 1 would freeze the delta.
     let uniform = penalty.form != .product && penalty.metric == .uniform
     bounds = uniform ? 1e-6...0.95 : 1e-12...1
@@ -63,7 +66,7 @@ package struct SparsityController: Sendable, Equatable {
   }
 
   /// Whether to measure the sparsity after `steps` completed steps.
-  package func measures(_ steps: Int) -> Bool { steps > 0 && steps % Self.period == 0 }
+  package func measures(_ steps: Int) -> Bool { steps > 0 && steps % period == 0 }
 
   /// Takes a measurement after `steps` completed steps; moves lambda unless fixed or frozen.
   package mutating func observe(_ sparsity: Double, after steps: Int) {
