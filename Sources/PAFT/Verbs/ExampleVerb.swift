@@ -72,7 +72,7 @@ package struct ExampleVerb: Sendable {
     sft:
       data: sft.jsonl
       eval_data: sft-eval.jsonl
-      epochs: 3
+      epochs: 4
       learning_rate: 2.0e-3
       batch_size: 16
       max_length: 256
@@ -82,8 +82,8 @@ package struct ExampleVerb: Sendable {
       eval_data: prefs-eval.jsonl
       loss: dpo
       beta: 0.1
-      epochs: 3
-      learning_rate: 1.0e-3
+      epochs: 1
+      learning_rate: 2.0e-4
       batch_size: 16
       max_length: 256
     merge: {method: ties}
