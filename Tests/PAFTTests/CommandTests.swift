@@ -89,7 +89,11 @@ struct CommandTests {
       "--repetitions", "2", "--json",
     ])
     #expect(outcome.code == 0, "\(outcome.error)")
-    let row = try JSON.parse(Array(outcome.output.utf8), source: "row")
+    // Peak and stream come first, then the three passes.
+    let lines = outcome.output.split(separator: "\n")
+    #expect(lines.count == 5)
+    let product = try #require(lines.first { $0.contains("\"kernel\":\"gemm\"") })
+    let row = try JSON.parse(Array(product.utf8), source: "row")
     for key in [
       "kernel", "dtype", "shape", "pass", "threads", "median_seconds", "gflops",
       "gbytes_per_second", "peak_fraction", "isa", "commit", "machine",
