@@ -169,7 +169,8 @@ struct RunTests {
     let output = folder + "/run"
     for (override, code) in [
       ("merge.method=tise", 78), ("sft.data=/none", 66),
-      ("align.eval_data=/none", 66), ("model=/none", 66),       ("align.data=\(TestData.fixture("training/sft.jsonl"))", 65),
+      ("align.eval_data=/none", 66), ("model=/none", 66),
+      ("align.data=\(TestData.fixture("training/sft.jsonl"))", 65),
       ("machine.partitions={sft: '0', align: '99999'}", 78),
     ] as [(String, Int32)] {
       let error = #expect(throws: PAFTError.self, "\(override)") {

@@ -35,7 +35,8 @@ package enum TopologyVerb {
   }
 
   static func json(_ machine: Machine, _ places: [Place], _ tables: [String], used: String)
-    -> JSON {
+    -> JSON
+  {
     let topology = machine.topology
     let cpus: [JSON] = topology.cpus.map {
       [
