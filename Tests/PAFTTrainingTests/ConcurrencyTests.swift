@@ -87,7 +87,9 @@ struct ConcurrencyTests {
 
 @Suite("Target sparsity")
 struct TargetSparsityTests {
-  @Test("a full delta ends with 0.9 +- 0.02 exact zeros, under any schedule", arguments: Schedule.allCases)
+  @Test(
+    "a full delta ends with 0.9 +- 0.02 exact zeros, under any schedule",
+    arguments: Schedule.allCases)
   func full(_ schedule: Schedule) throws {
     try withExecutor { executor in
       let fixture = try TrainingFixture()
@@ -105,7 +107,9 @@ struct TargetSparsityTests {
       for row in branch.trainable.table.rows where row.isMatrix {
         var base = [Float](repeating: 0, count: row.count)
         try base.withUnsafeMutableBufferPointer { try folder.read(row, into: $0.baseAddress!) }
-        for i in 0..<row.count where branch.trainable.values[row.offset + i] == base[i] { zeros += 1 }
+        for i in 0..<row.count where branch.trainable.values[row.offset + i] == base[i] {
+          zeros += 1
+        }
         count += row.count
       }
       let share = Double(zeros) / Double(count)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Foundation
-package import PAFTBase
+import PAFTBase
 
 /// Where tests find files: fixtures are committed beside the tests; the big real files live in a
 /// folder outside the repository and tests that need it skip, saying so, where it is absent.

@@ -143,18 +143,12 @@ struct RunStages {
     let scopes = trained + [either]
     return try preparation.whole.run(named: "compare") { team in
       try zip(compared, scopes).map { model, scope in
-        let tensors = try ModelDifference.compare(a: base, b: model.2, parallel: team.lanes)
-          .tensors.filter { scope?.contains($0.name) ?? ($0.shape.count >= 2) }
-        var counts = SparsityCounts()
-        for tensor in tensors { counts.add(tensor.sparsity) }
-        func norm(_ value: (ModelDifference.Tensor) -> Double) -> Double {
-          tensors.reduce(0) { $0 + value($1) * value($1) }.squareRoot()
-        }
-        let delta = norm(\.norm)
-        let own = norm { $0.relativeNorm.map { r in r > 0 ? $0.norm / r : 0 } ?? 0 }
+        let total = try ModelDifference.compare(a: base, b: model.2, parallel: team.lanes)
+          .total { scope?.contains($0.name) ?? ($0.shape.count >= 2) }
         return Report.Sparsity(
-          model: model.0, form: model.1, count: counts.elements, shares: counts.shares, norm: delta,
-          relativeNorm: own > 0 ? delta / own : nil, largest: tensors.map(\.maximum).max() ?? 0)
+          model: model.0, form: model.1, count: total.sparsity.elements,
+          shares: total.sparsity.shares, norm: total.norm, relativeNorm: total.relativeNorm,
+          largest: total.maximum)
       }
     }
   }
@@ -171,11 +165,10 @@ extension BranchResultFolder {
   func trainedMatrices() throws -> Set<String>? {
     guard isAdapter else { return nil }
     let prefix = "base_model.model."
+    let suffix = ".lora_A.weight"
     return Set(
-      try TensorArchive(path: path).names.compactMap { name in
-        guard name.hasPrefix(prefix), let end = name.range(of: ".lora_A.") else { return nil }
-        return name[name.index(name.startIndex, offsetBy: prefix.count)..<end.lowerBound] + ".weight"
-      })
+      try TensorArchive(path: path).names.filter { $0.hasPrefix(prefix) && $0.hasSuffix(suffix) }
+        .map { $0.dropFirst(prefix.count).dropLast(suffix.count) + ".weight" })
   }
 
   func candidate(_ name: String, base: String) -> EvaluationStage.Candidate {

@@ -10,8 +10,9 @@ package struct ModelDifference: Sendable {
     package let shape: [Int]
     /// Euclidean norm of b - a.
     package let norm: Double
+    let baseNorm: Double
     /// The same over the norm of a; nil when a is zero.
-    package let relativeNorm: Double?
+    package var relativeNorm: Double? { baseNorm > 0 ? norm / baseNorm : nil }
     package let maximum: Double
     package let sparsity: SparsityCounts
   }
@@ -32,7 +33,6 @@ package struct ModelDifference: Sendable {
     let second = try ModelSource(forComparing: b, sharing: &archives)
     let lanes = Lanes(parallel)
     var tensors: [Tensor] = []
-    var (squares, baseSquares, maximum, sparsity) = (0.0, 0.0, 0.0, SparsityCounts())
     for entry in first.archive.entries {
       guard let other = second.archive[entry.name] else { continue }
       guard other.shape == entry.shape else {
@@ -63,23 +63,31 @@ package struct ModelDifference: Sendable {
       tensors.append(
         Tensor(
           name: entry.name, shape: entry.shape, norm: deltaSquares.squareRoot(),
-          relativeNorm: ownSquares > 0 ? (deltaSquares / ownSquares).squareRoot() : nil,
+          baseNorm: ownSquares.squareRoot(),
           maximum: Double(largest), sparsity: counts))
-      squares += deltaSquares
-      baseSquares += ownSquares
-      maximum = max(maximum, Double(largest))
-      sparsity.add(counts)
       entry.release()
       other.release()
     }
     return ModelDifference(
-      tensors: tensors,
-      total: Tensor(
-        name: "all", shape: [sparsity.elements], norm: squares.squareRoot(),
-        relativeNorm: baseSquares > 0 ? (squares / baseSquares).squareRoot() : nil,
-        maximum: maximum, sparsity: sparsity),
+      tensors: tensors, total: Self.sum(tensors),
       onlyInA: first.archive.names.filter { second.archive[$0] == nil },
       onlyInB: second.archive.names.filter { first.archive[$0] == nil })
+  }
+
+  /// The tensors that `isCounted` names, as one.
+  package func total(where isCounted: (Tensor) -> Bool) -> Tensor {
+    Self.sum(tensors.filter(isCounted))
+  }
+
+  private static func sum(_ tensors: [Tensor]) -> Tensor {
+    var sparsity = SparsityCounts()
+    for tensor in tensors { sparsity.add(tensor.sparsity) }
+    func norm(_ part: KeyPath<Tensor, Double>) -> Double {
+      tensors.reduce(0) { $0 + $1[keyPath: part] * $1[keyPath: part] }.squareRoot()
+    }
+    return Tensor(
+      name: "all", shape: [sparsity.elements], norm: norm(\.norm), baseNorm: norm(\.baseNorm),
+      maximum: tensors.reduce(0) { max($0, $1.maximum) }, sparsity: sparsity)
   }
 
   package var json: JSON {
