@@ -103,6 +103,7 @@ package final class AdapterStore: @unchecked Sendable {
   /// `base` with this adapter beside its linear layers.
   package func applied(to base: Weights) -> Weights {
     var weights = base
+    weights.memory.append(arena)
     for (index, row) in table.rows.enumerated() {
       guard case .adapterA(let module) = row.role, let layer = row.layer else { continue }
       weights.layers[layer].linears[module.rawValue].adapter = AdapterWeights(

@@ -27,6 +27,8 @@ private struct ConfigurationReader {
 
   /// Larger than any real model, small enough that products of two fit in 2^62.
   static let largest = 1 << 28
+  /// A hundred times the largest models known; sums of buffers of that many floats fit an Int.
+  static let mostParameters = 0x1p48
 
   func configuration() throws -> ModelConfiguration {
     guard json.object != nil else { throw fault("found \(json.kind), expected an object") }
@@ -59,7 +61,7 @@ private struct ConfigurationReader {
       throw fault("partial_rotary_factor \(partial) is not supported")
     }
     let attentionBias = try flag("attention_bias", or: family == .qwen2)
-    return ModelConfiguration(
+    let configuration = ModelConfiguration(
       family: family, vocabulary: try size("vocab_size"), hidden: hidden, layers: layers,
       heads: heads, keyHeads: keyHeads, headSize: headSize,
       intermediate: try size("intermediate_size"),
@@ -71,6 +73,23 @@ private struct ConfigurationReader {
       mlpBias: try flag("mlp_bias", or: false), headNorm: family == .qwen3,
       windows: try windows(family, layers: layers),
       bosID: try ids("bos_token_id").first, eosIDs: try ids("eos_token_id"))
+    try checkSize(configuration)
+    return configuration
+  }
+
+  /// Each number may be sane and their product absurd. In Double, which does not overflow.
+  private func checkSize(_ c: ModelConfiguration) throws {
+    let layer = Module.allCases.reduce(0.0) {
+      $0 + Double(c.outputs($1)) * Double(c.inputs($1) + 1)
+    }
+    let parameters =
+      Double(c.layers) * (layer + 4 * Double(c.hidden))
+      + 2 * Double(c.vocabulary) * Double(c.hidden)
+    guard parameters < Self.mostParameters else {
+      throw fault(
+        "the sizes describe a model of \(Int(parameters * 1e-12)) trillion parameters",
+        hint: "look at hidden_size, intermediate_size, vocab_size and num_hidden_layers")
+    }
   }
 
   private func fault(_ found: String, hint: String? = nil) -> Fault {

@@ -10,10 +10,13 @@ package struct KeyValueCache: @unchecked Sendable {
   let values: [Matrix]
   package let capacity: Int
   package let sequences: Int
+  /// Held, because the matrices are views of it.
+  private let arena: Arena
 
   package init(_ c: ModelConfiguration, sequences: Int, capacity: Int, in arena: Arena) {
     self.capacity = capacity
     self.sequences = sequences
+    self.arena = arena
     func matrices() -> [Matrix] {
       (0..<c.layers).map { _ in
         Matrix(in: arena, rows: sequences * capacity, columns: c.keyWidth)

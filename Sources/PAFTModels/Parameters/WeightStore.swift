@@ -81,12 +81,12 @@ package final class WeightStore: @unchecked Sendable {
         from: Matrix(target, rows: row.shape[0], columns: row.shape.last!), on: executor)
     }
     self.plain = plain
-    weights = Self.assemble(table, c, plain, packed)
+    weights = Self.assemble(table, c, plain, packed, in: arena)
   }
 
   private static func assemble(
     _ table: ParameterTable, _ c: ModelConfiguration, _ plain: [UnsafeMutablePointer<Float>?],
-    _ packed: [PackedWeight?]
+    _ packed: [PackedWeight?], in arena: Arena
   ) -> Weights {
     var embedding: Matrix?
     var head: PackedWeight?
@@ -124,7 +124,7 @@ package final class WeightStore: @unchecked Sendable {
             LinearWeights(weight: layer.weights[$0.rawValue]!, bias: layer.biases[$0.rawValue])
           })
       },
-      finalNorm: finalNorm!, head: head!)
+      finalNorm: finalNorm!, head: head!, memory: [arena])
   }
 
   /// Carries the master weights into the packed copies, after an optimizer step.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import PAFTMachine
 import PAFTOps
 
 /// One linear layer as the decoder multiplies it: the packed weight, an optional bias, and an
@@ -38,13 +39,16 @@ package struct LayerWeights: @unchecked Sendable {
   package var linears: [LinearWeights]
 }
 
-/// Everything a forward pass reads. Values of pointers into arenas that their owners keep alive:
-/// the base, a branch's own copy (full fine-tuning), or the base with adapters beside it.
+/// Everything a forward pass reads: the base, a branch's own copy (full fine-tuning), or the base
+/// with adapters beside it.
 package struct Weights: @unchecked Sendable {
   package var embedding: Matrix
   package var layers: [LayerWeights]
   package var finalNorm: UnsafePointer<Float>
   package var head: PackedWeight
+  /// What the pointers lead into. A copy of the weights is thereby enough to use them, whatever
+  /// becomes of the store they came from.
+  package var memory: [Arena]
 }
 
 /// Where a backward pass adds its gradients; nil where nothing is trained.
