@@ -162,7 +162,13 @@ package final class Branch {
         events.onNote("\(configuration.name): resumed after step \(step) of \(plan.totalSteps)")
       }
     }
-    if step == 0 { prepareReference() }
+    if step == 0 {
+      // A pass over all pairs may take longer than anybody waits for an interrupted run to end.
+      try prepareReference {
+        let request = events.shouldStop()
+        if request != .none { throw stopped(request, kept: "nothing to keep yet") }
+      }
+    }
     var metrics = try MetricsWriter(path: folder + "/metrics.jsonl", resumingAfter: step)
     while step < plan.totalSteps {
       last = try advance()
@@ -172,29 +178,42 @@ package final class Branch {
       let ends = step == plan.totalSteps
       if request != .none && !ends {
         try save(to: store, metrics)
-        throw Fault(
-          request == .terminate ? .terminated : .interrupted,
-          "\(configuration.name): stopped after step \(step) of \(plan.totalSteps), checkpoint written",
-          hint: "run the same command with --resume to go on")
+        throw stopped(request, kept: "checkpoint written")
       }
       if let every = configuration.saveEvery, every > 0, step % every == 0, !ends {
         try save(to: store, metrics)
       }
     }
     try metrics.synchronize()
-    let path = try trainable.write(to: folder, base: base, replacing: true)
+    let path: String
+    do {
+      path = try trainable.write(to: folder, base: base, replacing: true)
+    } catch {
+      // What was trained since the last checkpoint is not lost with it.
+      try? save(to: store, metrics)
+      throw error
+    }
     return BranchResult(
       path: path, steps: step, last: last, seconds: seconds(since: started),
       trainedParameters: trainable.table.parameters)
   }
 
-  private func prepareReference() {
+  private func stopped(_ request: StopRequest, kept: String) -> Fault {
+    Fault(
+      request == .terminate ? .terminated : .interrupted,
+      "\(configuration.name): stopped after step \(step) of \(plan.totalSteps), \(kept)",
+      hint: "run the same command with --resume to go on")
+  }
+
+  /// - Parameter check: called before each pass; what it throws ends the walk.
+  private func prepareReference(check: () throws -> Void) rethrows {
     guard let reference, let referenceWeights, let pass = preferencePass else { return }
-    executor.withScratch { scratch in
+    try executor.withScratch { scratch in
       let order = scratch.allocate(Int32.self, count: data.count)
       for i in 0..<data.count { order[i] = Int32(truncatingIfNeeded: i) }
-      pass.fill(
-        reference, referenceWeights, order: UnsafeBufferPointer(start: order, count: data.count))
+      try pass.fill(
+        reference, referenceWeights, order: UnsafeBufferPointer(start: order, count: data.count),
+        check: check)
     }
   }
 
@@ -229,10 +248,12 @@ package final class Branch {
         trainable.gradient, count: trainable.floats, on: executor),
       scale: 1, maximum: configuration.maxGradNorm)
     guard report.loss.isFinite, norm.isFinite else {
+      let culprit = report.loss.isFinite ? norm.value : report.loss
       throw Fault(
         .notFinite,
         "\(configuration.name): \(report.loss.isFinite ? "gradient norm" : "loss") is "
-          + "\(report.loss.isFinite ? norm.value : report.loss) at step \(step + 1), "
+          // Without the payload that Swift prints of a NaN.
+          + "\(culprit.isNaN ? "nan" : "\(culprit)") at step \(step + 1), "
           + "weights left as they were",
         hint: "lower the learning rate, or look for broken rows with paft validate")
     }
@@ -250,7 +271,7 @@ package final class Branch {
   }
 
   /// Computes what the first step needs (the reference log-probabilities).
-  package func prepare() { prepareReference() }
+  package func prepare() { prepareReference {} }
 
   private func update(_ norm: GradientNorm, _ report: inout StepReport) {
     let lambda = controller?.lambda(step) ?? 0

@@ -100,8 +100,14 @@ struct PreferencePass {
   }
 
   /// Reference log-probabilities of all pairs, in one ordered walk through the data.
-  func fill(_ reference: ReferenceLogps, _ weights: Weights, order: UnsafeBufferPointer<Int32>) {
-    passes(order) { range, tokens in
+  ///
+  /// - Parameter check: called before each pass; what it throws ends the walk.
+  func fill(
+    _ reference: ReferenceLogps, _ weights: Weights, order: UnsafeBufferPointer<Int32>,
+    check: () throws -> Void
+  ) rethrows {
+    try passes(order) { range, tokens in
+      try check()
       let scratch = decoder.executor.scratch
       let mark = scratch.mark
       defer { scratch.release(to: mark) }
@@ -124,7 +130,9 @@ struct PreferencePass {
 
   // MARK: - Batches of pairs
 
-  private func passes(_ window: UnsafeBufferPointer<Int32>, _ body: (Range<Int>, Int) -> Void) {
+  private func passes(
+    _ window: UnsafeBufferPointer<Int32>, _ body: (Range<Int>, Int) throws -> Void
+  ) rethrows {
     var from = 0
     while from < window.count {
       var to = from
@@ -133,7 +141,7 @@ struct PreferencePass {
         tokens += length(examples[Int(window[to])])
         to += 1
       } while to < window.count && tokens + length(examples[Int(window[to])]) <= tokensPerPass
-      body(from..<to, tokens)
+      try body(from..<to, tokens)
       from = to
     }
   }
