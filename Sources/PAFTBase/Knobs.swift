@@ -22,6 +22,14 @@ package enum Knobs {
 
   package static var isa: String? { value("PAFT_ISA") }
   package static var threads: Int? { value("PAFT_THREADS").flatMap { Int($0) } }
+  /// Throws 78 for a value that would silently count for nothing.
+  package static func check() throws(Fault) {
+    if let text = value("PAFT_THREADS"), (Int(text) ?? 0) < 1 {
+      throw Fault(
+        .configuration, "environment variable PAFT_THREADS is '\(text)', expected a number >= 1")
+    }
+  }
+
   package static var pin: Bool { value("PAFT_PIN") != "0" }
   package static var testData: String? { value("PAFT_DATA") }
 

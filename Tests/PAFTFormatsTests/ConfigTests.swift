@@ -106,7 +106,7 @@ private func failure(_ text: String) throws -> ConfigError {
     let error = try #require(throws: ConfigError.self) { try node["merge"]?["method"]?.int() }
     #expect(
       error.message
-        == "--set merge.method line 1: merge.method: found 'linear', expected a whole number")
+        == "--set merge.method: found 'linear', expected a whole number")
   }
 
   @Test func theTextOfATreeParsesToTheSameTree() throws {

@@ -179,7 +179,10 @@ package struct ConfigError: Diagnosable, Equatable {
   }
 
   package var message: String {
-    "\(source) line \(line): \(path.isEmpty ? "" : path + ": ")\(what)"
+    // An option has only one line, and mostly names the path itself.
+    let isOption = source.hasPrefix("--")
+    let names = path.isEmpty || isOption && source.hasSuffix(" " + path)
+    return source + (isOption ? ": " : " line \(line): ") + (names ? "" : path + ": ") + what
   }
   package var exitCode: ExitCode { .configuration }
 }

@@ -173,7 +173,16 @@ struct MergePlan {
         Operand(source: position, entry: entry, parameters: values, model: model))
     }
     guard configuration.method.models.contains(tensor.operands.count) else {
-      throw Fault(.data, "tensor \(quoted(name)) is in too few of the models")
+      let without = operands.filter { source in
+        sources.first { $0.reference == source.reference }?.archive[inputName(source)] == nil
+      }
+      throw Fault(
+        .data,
+        "tensor \(quoted(name)) is in \(tensor.operands.count) of \(operands.count) models, too few "
+          + "for \(configuration.method.name)",
+        hint: without.first.map {
+          "\($0.reference.text) has none: is it of another family, or are its heads tied?"
+        })
     }
     tensors.append(tensor)
   }

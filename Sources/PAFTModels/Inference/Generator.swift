@@ -78,6 +78,8 @@ package struct Generator {
     self.stops = Set(stops ?? decoder.configuration.eosIDs)
   }
 
+  /// Throws 65 for prompts that the model cannot take, 80 when its logits are not numbers.
+  ///
   /// - Parameter onToken: called with (prompt index, id) as tokens appear; return false to stop.
   package func generate(
     _ prompts: [[Int32]], maxTokens: Int, onToken: (Int, Int32) -> Bool = { _, _ in true }
@@ -118,6 +120,7 @@ package struct Generator {
     var positions = prompts[range].map { $0.count }
     var live: [Int] = []
     var feed: [Int32] = []
+    var isBroken = false
 
     func accept(_ logits: Matrix, _ slots: [Int]) {
       var next: [Int] = []
@@ -125,6 +128,11 @@ package struct Generator {
       for (row, slot) in slots.enumerated() {
         let index = range.lowerBound + slot
         let id = sampling.choose(logits.row(row), c.vocabulary, streams[slot], answers[index].count)
+        // A single NaN anywhere in the weights makes all logits of a row NaN.
+        if logits.row(row)[Int(id)].isNaN {
+          isBroken = true
+          continue
+        }
         if stops.contains(id) { continue }
         answers[index].append(id)
         let goes = onToken(index, id)
@@ -168,6 +176,11 @@ package struct Generator {
         decoder.logits(hidden, rows: rows, count: slots.count, weights, into: logits)
         accept(logits, slots)
       }
+    }
+    if isBroken {
+      throw Fault(
+        .notFinite, "the model's logits are not numbers",
+        hint: "its weights hold NaN, or it was trained at too high a learning rate")
     }
   }
 }
