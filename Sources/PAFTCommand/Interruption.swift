@@ -29,6 +29,9 @@ enum Interruption {
     Glibc.signal(SIGPIPE, SIG_IGN)
   }
 
+  /// A file beyond `ulimit -f` then fails like a full disk, with a message and an exit code.
+  static func ignoreFileSizeSignal() { Glibc.signal(SIGXFSZ, SIG_IGN) }
+
   static var request: RunStop {
     switch signal.load(ordering: .relaxed) {
     case SIGTERM: .terminate

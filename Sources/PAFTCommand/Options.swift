@@ -14,31 +14,45 @@ struct CommonOptions: ParsableArguments {
   func note(_ text: String) { if !quiet { Terminal.error(text + "\n") } }
 }
 
+/// Of verbs that use several cores.
+struct ThreadArguments: ParsableArguments {
+  @Option(
+    name: .long, parsing: .unconditional,
+    help: "Worker threads (default: PAFT_THREADS, else all granted).")
+  var threads: Int?
+
+  func validate() throws {
+    if let threads, threads < 1 {
+      throw ValidationError("--threads \(threads): expected at least 1")
+    }
+  }
+}
+
 /// Of verbs that compute.
 struct ComputeArguments: ParsableArguments {
-  @Option(name: .long, help: "Worker threads (default: all granted).")
-  var threads: Int?
+  @OptionGroup var team: ThreadArguments
+  var threads: Int? { team.threads }
 
   @Option(
     name: .long,
     help: "Instruction set: reference, avx2, avx512, avx512bf16 (default: the fastest here).")
   var isa: String?
 
-  @Option(name: .long, help: "Precision of matrix products: bf16 or f32.")
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Precision of matrix products: bf16 or f32 (default: bf16 to train, otherwise as the weights "
+        + "are stored)."))
   var dtype: String?
 
   func validate() throws {
-    if let threads, threads < 1 {
-      throw ValidationError("--threads \(threads): expected at least 1")
-    }
     if let dtype, Recipe.Precision(rawValue: dtype) == nil {
       throw ValidationError("--dtype \(dtype): expected bf16 or f32")
     }
   }
 
-  func options(default precision: Recipe.Precision = .bf16) -> ComputeOptions {
-    ComputeOptions(
-      threads: threads, isa: isa, dtype: dtype.flatMap(Recipe.Precision.init) ?? precision)
+  var options: ComputeOptions {
+    ComputeOptions(threads: threads, isa: isa, dtype: dtype.flatMap(Recipe.Precision.init))
   }
 
   /// As overrides of a recipe.

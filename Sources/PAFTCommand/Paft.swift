@@ -6,6 +6,7 @@ import ArgumentParser
 @main
 enum Entry {
   static func main() {
+    Interruption.ignoreFileSizeSignal()
     do {
       var command = try Paft.parseAsRoot()
       try command.run()

@@ -18,6 +18,8 @@ final class Progress: Sendable {
     var firstStep: [String: Int] = [:]
     var firstSeconds: [String: Double] = [:]
     var tokens: [String: Int] = [:]
+    /// Seconds of branches that have taken their last step: their watches stand.
+    var ended: [String: Double] = [:]
     var drawn = Stopwatch()
     var isDrawn = false
   }
@@ -53,19 +55,24 @@ final class Progress: Sendable {
       state.firstStep[name] = progress.step
       state.firstSeconds[name] = progress.seconds
       state.tokens[name] = 0
+      state.ended[name] = nil
     }
     if !state.order.contains(name) { state.order.append(name) }
     state.latest[name] = progress
     state.tokens[name]! += progress.tokens
     let isLast = progress.step == progress.totalSteps
+    if isLast { state.ended[name] = elapsed(name, state) }
     if isLive {
       if isLast || state.drawn.seconds > 0.1 || !state.isDrawn {
-        let line = state.order.map { short($0, state) }.joined(separator: "   ")
-        Terminal.error("\r\u{1B}[K" + line.prefix(Terminal.width - 1))
+        Terminal.error("\r\u{1B}[K" + line(state))
         state.isDrawn = true
         state.drawn = Stopwatch()
       }
-      if isLast { clear(&state) }
+      if isLast {
+        // Its line stays as it is; the next one belongs to those who go on.
+        clear(&state)
+        state.order.removeAll { $0 == name }
+      }
     } else if progress.step % progress.loggingSteps == 0 || progress.step == 1 || isLast {
       // Only the branch whose turn it is: the other one has lines of its own.
       Terminal.error("  " + long(name, state) + "\n")
@@ -79,10 +86,23 @@ final class Progress: Sendable {
 
   // MARK: - Words
 
-  private func short(_ name: String, _ state: State) -> String {
+  /// All branches on one line of the terminal: the bars shrink and go before anything is cut.
+  private func line(_ state: State) -> String {
+    let room = Terminal.width - 1
+    var line = ""
+    for (bar, showsRate) in [(12, true), (6, true), (0, true), (0, false)] {
+      line = state.order.map { short($0, state, bar: bar, showsRate: showsRate) }
+        .joined(separator: "   ")
+      if line.count <= room { return line }
+    }
+    return String(line.prefix(room))
+  }
+
+  private func short(_ name: String, _ state: State, bar width: Int, showsRate: Bool) -> String {
     let p = state.latest[name]!
-    return "\(name) \(bar(p)) \(p.step)/\(p.totalSteps) loss \(Numbers.fixed(p.loss, 3)) "
-      + "\(rate(name, state)) \(eta(name, state))"
+    return name + " " + (width > 0 ? bar(p, width) + " " : "")
+      + "\(p.step)/\(p.totalSteps) loss \(Numbers.fixed(p.loss, 3)) "
+      + (showsRate ? rate(name, state) + " " : "") + eta(name, state)
   }
 
   private func long(_ name: String, _ state: State) -> String {
@@ -100,8 +120,7 @@ final class Progress: Sendable {
       + eta(name, state)
   }
 
-  private func bar(_ p: BranchProgress) -> String {
-    let width = 12
+  private func bar(_ p: BranchProgress, _ width: Int) -> String {
     let filled = p.totalSteps > 0 ? width * p.step / p.totalSteps : width
     return String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
   }
@@ -113,7 +132,7 @@ final class Progress: Sendable {
   }
 
   private func elapsed(_ name: String, _ state: State) -> Double {
-    state.started[name]!.seconds + state.firstSeconds[name]!
+    state.ended[name] ?? state.started[name]!.seconds + state.firstSeconds[name]!
   }
 
   private func eta(_ name: String, _ state: State) -> String {

@@ -12,8 +12,17 @@ import PAFT
 enum Terminal {
   static let errorIsTerminal = isatty(STDERR_FILENO) == 1
 
-  static func error(_ text: String) { write(text, to: STDERR_FILENO) }
-  static func output(_ text: String) { write(text, to: STDOUT_FILENO) }
+  static func error(_ text: String) { _ = write(text, to: STDERR_FILENO) }
+
+  /// Results that cannot be kept are no success: a full disk ends the command with exit code 74. A
+  /// reader that went away (`paft score … | head`) wants no more; that is not an error.
+  static func output(_ text: String) {
+    let problem = write(text, to: STDOUT_FILENO)
+    guard problem != 0, problem != EPIPE else { return }
+    error("paft: error: cannot write to standard output: \(String(cString: strerror(problem)))\n")
+    exit(EX_IOERR)
+  }
+
   static func line(_ text: String) { output(text + "\n") }
 
   /// Columns of the terminal behind standard error.
@@ -23,19 +32,20 @@ enum Terminal {
       ? Int(size.ws_col) : 100
   }
 
-  /// Whole or, when nobody listens any more, not at all.
-  private static func write(_ text: String, to descriptor: CInt) {
+  /// Writes all of it; gives 0 or the errno that kept it from that.
+  private static func write(_ text: String, to descriptor: CInt) -> CInt {
     var text = text
-    text.withUTF8 { bytes in
+    return text.withUTF8 { bytes in
       var done = 0
       while done < bytes.count {
         let count = Glibc.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
         if count < 0 {
           if errno == EINTR { continue }
-          return
+          return errno
         }
         done += count
       }
+      return 0
     }
   }
 }

@@ -47,6 +47,17 @@ struct CommandTests {
         "adapter.target_modules=[q_prj]",
       ], 78, ["q_proj"]
     ),
+    (["topology", "--threads", "-3"], 64, ["--threads -3", "at least 1"]),
+    (["merge", "/none.yaml", "/none-out", "--threads", "0"], 64, ["at least 1"]),
+    (["diff", "/none", "/none", "--threads", "0"], 64, ["at least 1"]),
+    (["eval", "--model", model, "--task", "/none", "--limit", "0"], 64, ["--limit 0"]),
+    (["eval", "--model", model, "--task", "/none.jsonl", "/other"], 66, ["/none.jsonl"]),
+    (["generate", "--model", model, "--prompt", "x", "--temperature", "-1"], 64, ["-1", ">= 0"]),
+    (["generate", "--model", model, "--prompt", "x", "--seed", "-1"], 64, ["--seed -1"]),
+    (["generate", "--model", model, "--prompt", "x", "--max-tokens", "0"], 64, ["at least 1"]),
+    (["generate", "--model", model, "--prompt", "-x"], 66, ["tokenizer.json"]),
+    (["pretrain", "--data", "/none", "--output", "/x", "--layers", "0"], 64, ["--layers 0"]),
+    (["pretrain", "--data", "/none", "--output", "/x", "--max-steps", "0"], 64, ["--max-steps 0"]),
     (["validate", TestData.fixture("models/llama/config.json")], 65, ["config.json"]),
   ]
 

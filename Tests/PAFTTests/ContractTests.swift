@@ -30,14 +30,16 @@ struct ContractTests {
     }
   }
 
-  private func score(_ rows: [String], adapter: String? = nil) throws -> [JSON] {
+  private func score(
+    _ rows: [String], adapter: String? = nil, dtype: Recipe.Precision? = .f32
+  ) throws -> [JSON] {
     let folder = TestData.temporaryFolder()
     defer { try? FileManager.default.removeItem(atPath: folder) }
     let file = folder + "/rows.jsonl"
     try FileSystem.write(rows.joined(separator: "\n"), to: file)
     var verb = ScoreVerb(model: TestData.fixture("models/llama"), data: file)
     verb.adapter = adapter
-    verb.compute = ComputeOptions(threads: 1, dtype: .f32)
+    verb.compute = ComputeOptions(threads: 1, dtype: dtype)
     let answers = Mutex<[String]>([])
     _ = try verb.run { line in answers.withLock { $0.append(line) } }
     return try answers.withLock { try $0.map { try JSON.parse(Array($0.utf8), source: "answer") } }
@@ -105,6 +107,56 @@ struct ContractTests {
     #expect(answers[1]["sum"]?.double == 0)
   }
 
+  @Test("unasked, a model stored as f32 is computed in f32")
+  func storedPrecision() throws {
+    let sequence = try golden()[0]
+    let row = "{\"input_ids\":\(ids(sequence))}"
+    func worst(_ dtype: Recipe.Precision?) throws -> Double {
+      let found = try score([row], dtype: dtype)[0]["logprobs"]!.array!.map { $0.double! }
+      return zip(found, try expected("logits.0", sequence)).reduce(0) { max($0, abs($1.0 - $1.1)) }
+    }
+    #expect(try worst(nil) < 1e-4)
+    // Which bf16 would not pass.
+    #expect(try worst(.bf16) > 1e-3)
+  }
+
+  @Test("a pair of equal answers has scores, though nothing can be learnt from it")
+  func equalPair() throws {
+    let sequence = try golden()[0]
+    let (prompt, answer) = (ids(Array(sequence[..<9])), ids(Array(sequence[9...])))
+    let found = try score([
+      "{\"prompt_input_ids\":\(prompt),\"chosen_input_ids\":\(answer),"
+        + "\"rejected_input_ids\":\(answer)}"
+    ])[0]
+    let wanted = try expected("logits.0", sequence)[8...].reduce(0, +)
+    for side in ["chosen", "rejected"] {
+      #expect(abs(found[side]!["sum"]!.double! - wanted) < 1e-3)
+    }
+  }
+
+  /// Needs the shared real model; skipped where there is none.
+  @Test(
+    "greedy answers of a real model are those of an independent float64 forward pass",
+    .enabled(if: TestData.shared("models/story-llama-0.66M") != nil))
+  func greedy() throws {
+    let golden = try JSON.read(path: TestData.shared("vectors/golden/story-llama-0.66M.json")!)
+    let model = TestData.shared("models/story-llama-0.66M")!
+    let prompts = try #require(golden["prompts"]?.array)
+    #expect(!prompts.isEmpty)
+    for dtype in [nil, Recipe.Precision.bf16] {
+      var verb = GenerateVerb(model: model, prompts: prompts.map { $0["prompt"]!.string! })
+      verb.maxTokens = 40
+      verb.compute = ComputeOptions(threads: 1, dtype: dtype)
+      let answers = try verb.run().answers
+      for (prompt, answer) in zip(prompts, answers) {
+        let wanted = prompt["greedy40"]!.array!.map { $0.int! }
+        // The oracle keeps the end token, id 2, and stops there.
+        #expect(answer.tokens == wanted.count - (wanted.last == 2 ? 1 : 0))
+        if wanted.last != 2 { #expect(answer.text == prompt["greedy_text"]?.string) }
+      }
+    }
+  }
+
   @Test("ids outside the vocabulary are an error that names the row")
   func outside() throws {
     do {
@@ -112,7 +164,7 @@ struct ContractTests {
       Issue.record("accepted")
     } catch let error as PAFTError {
       #expect(error.exitCode == 65)
-      #expect(error.message.contains("97"))
+      #expect(error.message.contains("rows.jsonl:2: token id 97"))
     }
   }
 

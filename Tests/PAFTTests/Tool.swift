@@ -19,11 +19,15 @@ enum Tool {
     let error: String
   }
 
-  static func run(_ arguments: [String], input: String = "") throws -> Outcome {
+  /// - Parameter environment: added to that of the tests.
+  static func run(
+    _ arguments: [String], input: String = "", environment: [String: String] = [:]
+  ) throws -> Outcome {
     guard let path else { throw Fault(.missingInput, "no paft beside the tests") }
     let process = Process()
     process.executableURL = URL(fileURLWithPath: path)
     process.arguments = arguments
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     let pipes = [Pipe(), Pipe(), Pipe()]
     process.standardInput = pipes[0]
     process.standardOutput = pipes[1]

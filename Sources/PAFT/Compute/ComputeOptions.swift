@@ -6,9 +6,11 @@ public struct ComputeOptions: Sendable, Equatable {
   public var threads: Int?
   /// reference, avx2, avx512, avx512bf16; nil: `PAFT_ISA`, else the fastest this CPU can run.
   public var isa: String?
-  public var dtype: Recipe.Precision
+  /// Nil: as the weights are stored, f32 for f32 and bf16 for all others; what has no stored weights
+  /// computes in bf16.
+  public var dtype: Recipe.Precision?
 
-  public init(threads: Int? = nil, isa: String? = nil, dtype: Recipe.Precision = .bf16) {
+  public init(threads: Int? = nil, isa: String? = nil, dtype: Recipe.Precision? = nil) {
     self.threads = threads
     self.isa = isa
     self.dtype = dtype

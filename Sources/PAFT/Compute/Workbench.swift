@@ -7,7 +7,16 @@ import PAFTModels
 import PAFTOps
 
 extension ComputeOptions {
-  func kernels() throws -> KernelTable { try KernelTable.select(forced: isa ?? Knobs.isa) }
+  func kernels() throws -> KernelTable {
+    try Knobs.check()
+    return try KernelTable.select(forced: isa ?? Knobs.isa)
+  }
+
+  /// The precision that was asked for, else that of the stored weights: rounding f32 weights to
+  /// bf16 unasked would change the answers.
+  func precision(for folder: ModelFolder) -> Recipe.Precision {
+    dtype ?? (folder.storage == .f32 ? .f32 : .bf16)
+  }
 }
 
 extension Recipe.Precision {
@@ -18,14 +27,17 @@ extension Recipe.Precision {
 enum Workbench {
   /// Runs `body` on a place of its own and waits for it.
   ///
-  /// - Parameter scratch: bytes of address space; only what is touched costs memory.
+  /// - Parameters:
+  ///   - folder: whose stored type decides the precision where the options do not.
+  ///   - scratch: bytes of address space; only what is touched costs memory.
   static func run<T: Sendable>(
-    _ options: ComputeOptions, named name: String, scratch: Int,
+    _ options: ComputeOptions, for folder: ModelFolder? = nil, named name: String, scratch: Int,
     _ body: @escaping @Sendable (Executor) throws -> T
   ) throws -> T {
     let kernels = try options.kernels()
     let place = try Machine.detect().place(threads: options.threads)
-    return try run(on: place, kernels, options.dtype, named: name, scratch: scratch, body)
+    let precision = folder.map(options.precision(for:)) ?? options.dtype ?? .bf16
+    return try run(on: place, kernels, precision, named: name, scratch: scratch, body)
   }
 
   static func run<T: Sendable>(

@@ -62,6 +62,8 @@ public struct ModelScore: Sendable, Equatable {
     }
   }
 
+  var isFinite: Bool { supervised?.loss.isFinite ?? true }
+
   package init(
     model: String, supervised: Supervised? = nil, preference: Preference? = nil,
     graded: Graded? = nil

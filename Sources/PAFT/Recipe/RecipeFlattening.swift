@@ -24,6 +24,7 @@ struct RecipeFlattening {
     case "sft", "align": try branch(word, node)
     case "adapter": try adapter("", node)
     case "merge": try merge(node)
+    case "l1": try penalty("sft.", node)  // only that branch has one
     case "machine": try section(.machine, "machine.", node)
     case "eval", "evaluation": try section(.evaluation, "eval.", node)
     case "bf16":
@@ -47,7 +48,7 @@ struct RecipeFlattening {
       }
       try stranger(
         entry, block: "",
-        known: ["sft", "align", "adapter", "merge", "machine", "eval"]
+        known: ["sft", "align", "adapter", "l1", "merge", "machine", "eval"]
           + names(.top) + names(.branch) + names(.preference) + names(.adapter))
     }
   }

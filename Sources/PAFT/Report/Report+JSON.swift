@@ -92,7 +92,4 @@ extension ModelScore {
     }
     return .object(object)
   }
-
-  /// The same as one line.
-  package var jsonLine: String { json.serialized() }
 }

@@ -23,7 +23,7 @@ extension Report {
   public var markdown: String {
     var out = "# Run of \(recipe.model)\n\n"
     out +=
-      "\(machine.model), \(machine.workers) threads, kernels `\(machine.kernels)`, "
+      "\(machine.model), \(machine.workers) \(machine.workers == 1 ? "thread" : "threads"), kernels `\(machine.kernels)`, "
       + "\(recipe.dtype.rawValue), at most \(ByteCount(machine.peakBytes)) of memory.\n"
     if let merge { out += "Merged by `\(merge.method)` into `\(merge.path)`.\n" }
     for (title, note, table) in tables {
@@ -96,14 +96,21 @@ extension Report {
 
 extension ModelScore {
   package static func table(_ scores: [ModelScore]) -> TextTable {
+    table(scores.map { ($0.model, $0) }, title: "model")
+  }
+
+  /// - Parameter title: of the first column, which holds the names.
+  package static func table(_ rows: [(name: String, score: ModelScore)], title: String)
+    -> TextTable
+  {
     var table = TextTable([
-      "model", "SFT loss", "token accuracy", "preferred", "per token", "reward", "reward margin",
+      title, "SFT loss", "token accuracy", "preferred", "per token", "reward", "reward margin",
       "exact match", "preferred style",
     ])
     func percent(_ value: Double?) -> String { value.map { Numbers.percent($0) } ?? "" }
-    for score in scores {
+    for (name, score) in rows {
       table.add([
-        score.model, score.supervised.map { Numbers.fixed($0.loss, 4) } ?? "",
+        name, score.supervised.map { Numbers.fixed($0.loss, 4) } ?? "",
         percent(score.supervised?.tokenAccuracy), percent(score.preference?.accuracy),
         percent(score.preference?.normalizedAccuracy), percent(score.preference?.rewardAccuracy),
         score.preference?.rewardMargin.map { Numbers.fixed($0, 4) } ?? "",

@@ -58,6 +58,13 @@ extension BranchJob {
           team: team, kernels: kernels, compute: dtype.compute, scratch: arena)
         let branch = try Branch(
           configuration, base: base, model: model, data: data.training, on: executor)
+        if !resume, case .preference(let objective) = configuration.objective,
+          objective.needsReference
+        {
+          // The first sign of life otherwise comes after a pass over all pairs.
+          observer.onEvent(
+            .notice("\(name): the base scores \(Numbers.grouped(data.training.count)) pairs first"))
+        }
         let result = try branch.run(
           in: folder, base: self.base, resume: resume, events: events(observer, stop))
         let outcome = BranchOutcome(

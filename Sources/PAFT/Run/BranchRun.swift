@@ -64,6 +64,7 @@ package struct BranchRun: Sendable {
         recipe: recipe, machine: preparation.report, timing: timing,
         branches: [try job.report(outcome)], merge: nil, scores: scores, sparsity: [])
       try report.write(into: folder.path)
+      try report.refuseNotFinite()
       return report
     }
   }
@@ -92,6 +93,17 @@ extension BranchJob {
 }
 
 extension Report {
+  /// A branch whose last step blew up has no later step to notice it. Its report is written all the
+  /// same, for it tells what happened.
+  ///
+  /// Throws exit code 80.
+  func refuseNotFinite() throws(Fault) {
+    guard let score = scores.first(where: { !$0.isFinite }) else { return }
+    throw Fault(
+      .notFinite, "\(score.model): the loss on held-out rows is not finite after training",
+      hint: "lower the learning rate; the report is in \(recipe.output)")
+  }
+
   func write(into folder: String) throws {
     try FileSystem.replace(folder + "/report.md", with: markdown.utf8)
     // Last: who finds report.json finds everything.

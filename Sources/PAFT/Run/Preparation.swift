@@ -27,7 +27,7 @@ struct Preparation: Sendable {
   /// - Parameter nested: whether each branch has a folder of its own inside the output.
   init(_ recipe: Recipe, isa: String?, nested: Bool) throws {
     self.recipe = recipe
-    kernels = try KernelTable.select(forced: isa ?? Knobs.isa)
+    kernels = try ComputeOptions(isa: isa).kernels()
     machine = try Machine.detect()
     let threads = recipe.machine.threads
     whole = machine.place(threads: threads)

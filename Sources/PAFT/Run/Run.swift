@@ -112,6 +112,7 @@ struct RunStages {
         tensors: try TensorArchive(path: merged).entries.count),
       scores: scores, sparsity: sparsity)
     try report.write(into: output)
+    try report.refuseNotFinite()
     return report
   }
 

@@ -24,7 +24,24 @@ package struct EvalVerb: Sendable {
     self.tasks = tasks
   }
 
-  package func run() throws(PAFTError) -> [ModelScore] {
+  package struct Result: Sendable {
+    package let task: String
+    /// Named after the model folder.
+    package let score: ModelScore
+
+    package var json: String {
+      var object = JSONObject()
+      object["task"] = .string(task)
+      for (key, value) in score.json.object ?? JSONObject() { object[key] = value }
+      return JSON.object(object).serialized()
+    }
+  }
+
+  package static func table(_ results: [Result]) -> TextTable {
+    ModelScore.table(results.map { ($0.task, $0.score) }, title: "task")
+  }
+
+  package func run() throws(PAFTError) -> [Result] {
     try PAFTError.wrapping {
       let folder = try ModelFolder(model)
       let tokenizer =
@@ -37,7 +54,7 @@ package struct EvalVerb: Sendable {
       let longest = try evaluators.reduce(2) { max($0, try $1.longest(folder.configuration)) }
       let scratch = InferenceScratch.bytes(
         folder, tokens: max(2048, Self.batch * longest), logitRows: Self.batch)
-      return try Workbench.run(compute, named: "eval", scratch: scratch) { executor in
+      return try Workbench.run(compute, for: folder, named: "eval", scratch: scratch) { executor in
         let base = try BaseModel(folder, backward: false, on: executor)
         let loaded = try LoadedModel(base, adapter: adapter, on: executor)
         let decoder = try Decoder(folder.configuration, maxTokens: longest, on: executor)
@@ -47,7 +64,13 @@ package struct EvalVerb: Sendable {
           let reference =
             adapter == nil || evaluator.pairs.isEmpty
             ? nil : try plain.score("base", decoder, base.weights, reference: nil).pairs
-          return try evaluator.score(task, decoder, loaded.weights, reference: reference).score
+          let found = try evaluator.score(model, decoder, loaded.weights, reference: reference)
+          guard found.score.isFinite else {
+            throw Fault(
+              .notFinite, "\(task): the loss is not finite",
+              hint: "the weights hold NaN, or were trained at too high a learning rate")
+          }
+          return Result(task: task, score: found.score)
         }
       }
     }

@@ -49,7 +49,8 @@ package struct GenerateVerb: Sendable {
       let scratch = InferenceScratch.bytes(
         folder, tokens: batch * max(1, longest), logitRows: batch)
       let stops = folder.configuration.eosIDs + (tokenizer.eosID.map { [$0] } ?? [])
-      let generated = try Workbench.run(compute, named: "generate", scratch: scratch) { executor in
+      let generated = try Workbench.run(compute, for: folder, named: "generate", scratch: scratch) {
+        executor in
         let base = try BaseModel(folder, backward: false, on: executor)
         let loaded = try LoadedModel(base, adapter: adapter, on: executor)
         var generator = Generator(

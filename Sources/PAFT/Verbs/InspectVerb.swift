@@ -38,6 +38,7 @@ package enum InspectVerb {
     try PAFTError.wrapping {
       switch FileSystem.kind(path) {
       case .folder:
+        _ = try FileSystem.list(path)  // says so when it must not be read
         let has = { FileSystem.isFile(path + "/" + $0) }
         if has("report.json") || has("recipe.yaml") { return try runFolder(path) }
         if has("adapter_config.json") { return try adapter(path) }
@@ -199,10 +200,12 @@ package enum InspectVerb {
     var findings = Findings("run, finished", ["finished": true, "report": report])
     findings.facts = [
       ("model", report["recipe"]?["model"]?.string ?? "?"),
-      ("merge", report["recipe"]?["merge"]?["method"]?.string ?? "?"),
-      ("seconds", report["seconds"]?.double.map { Numbers.fixed($0, 1) } ?? "?"),
+      ("time", report["seconds"]?.double.map(Numbers.duration) ?? "?"),
       ("report", path + "/report.md"),
     ]
+    if let merge = report["merge"]?["method"]?.string {
+      findings.facts.insert(("merge", merge), at: 1)
+    }
     return findings
   }
 }

@@ -37,6 +37,8 @@ package struct PretrainVerb: Sendable {
   static let bos = "<|begin|>"
   static let eos = "<|end|>"
 
+  private var precision: Recipe.Precision { compute.dtype ?? .bf16 }
+
   /// The work is done beside the output, which appears when all is finished.
   private var work: String { Paths.normalized(output) + ".pretrain" }
 
@@ -68,7 +70,7 @@ package struct PretrainVerb: Sendable {
       observer.onEvent(.stage("pre-training"))
       let examples = built.examples
       try Workbench.run(
-        on: place, kernels, compute.dtype, named: "pretrain",
+        on: place, kernels, precision, named: "pretrain",
         scratch: scratch(model, settings, examples)
       ) { executor in
         let random = RandomModel(model, seed: UInt64(seed))
@@ -112,6 +114,7 @@ package struct PretrainVerb: Sendable {
       throw Fault(
         .usage, "--hidden \(hidden), --heads \(heads): expected an even number of values per head")
     }
+    if let maxSteps { try positive("max-steps", maxSteps, atMost: 1 << 30) }
     guard seed >= 0 else { throw Fault(.usage, "--seed \(seed): expected a number >= 0") }
     if FileSystem.exists(output),
       try !FileSystem.isFolder(output) || !FileSystem.list(output).isEmpty
@@ -132,9 +135,10 @@ package struct PretrainVerb: Sendable {
           .data, "\(rows.path):\(row.number): found a row of \(row.record.kind), expected text")
       }
     }
+    // First, for a folder that cannot be written should not cost the learning of a tokenizer.
+    let target = try OutputFolder(folder)
     let trained = try BPETrainer(vocabularySize: vocabulary, specialTokens: [Self.bos, Self.eos])
       .train(texts)
-    let target = try OutputFolder(folder)
     try trained.write(to: target.path, eos: Self.eos, maxLength: 2 * maxLength)
     try target.write("config.json", config(vocabulary: trained.vocabulary.count))
     try target.commit()
@@ -160,7 +164,7 @@ package struct PretrainVerb: Sendable {
     let plan =
       "seed \(seed) hidden \(hidden) layers \(layers) heads \(heads) epochs \(epochs) "
       + "steps \(maxSteps ?? -1) batch \(batchSize) length \(maxLength) rate \(learningRate) "
-      + "dtype \(compute.dtype.rawValue) rows \(rows.count) tokens "
+      + "dtype \(precision.rawValue) rows \(rows.count) tokens "
       + "\(rows.reduce(0) { $0 + $1.ids.count })"
     return BranchConfiguration(
       name: "pretrain", objective: .sft, adaptation: .full,

@@ -27,6 +27,8 @@ package struct ScoreVerb: Sendable {
     package let rows: Int
     package let tokens: Int
     package let seconds: Double
+    /// What a person should know about the rows, one line each.
+    package let notices: [String]
   }
 
   /// Rows scored between two answers.
@@ -42,7 +44,8 @@ package struct ScoreVerb: Sendable {
       let rows = try requests(folder.configuration)
       let longest = rows.lazy.flatMap(\.requests).reduce(2048) { max($0, $1.ids.count) }
       let scratch = InferenceScratch.bytes(folder, tokens: longest, logitRows: 0)
-      let tokens = try Workbench.run(compute, named: "score", scratch: scratch) { executor in
+      let tokens = try Workbench.run(compute, for: folder, named: "score", scratch: scratch) {
+        executor in
         let base = try BaseModel(folder, backward: false, on: executor)
         let loaded = try LoadedModel(base, adapter: adapter, on: executor)
         let scorer = Scorer(
@@ -56,6 +59,11 @@ package struct ScoreVerb: Sendable {
           for row in rows[from..<to] {
             let own = results[next..<next + row.requests.count]
             next += row.requests.count
+            guard own.allSatisfy({ $0.sum.isFinite }) else {
+              throw Fault(
+                .notFinite, "\(row.place): the log-probabilities are not finite",
+                hint: "the weights hold NaN, or were trained at too high a learning rate")
+            }
             tokens += own.reduce(0) { $0 + $1.logprobs.count }
             try answer(row.answer(Array(own)).serialized())
           }
@@ -63,14 +71,27 @@ package struct ScoreVerb: Sendable {
         }
         return tokens
       }
-      return Summary(rows: rows.count, tokens: tokens, seconds: clock.seconds)
+      return Summary(
+        rows: rows.count, tokens: tokens, seconds: clock.seconds,
+        notices: Self.notices(rows, folder.configuration))
     }
+  }
+
+  private static func notices(_ rows: [Item], _ model: ModelConfiguration) -> [String] {
+    let long = rows.filter { $0.requests.contains { $0.ids.count > model.maxPositions } }
+    guard let first = long.first else { return [] }
+    return [
+      "rows longer than the model's \(model.maxPositions) positions: "
+        + "\(Numbers.grouped(long.count)), the first at \(first.place)"
+    ]
   }
 
   // MARK: - Requests
 
   private struct Item: Sendable {
     let index: Int
+    /// File and row, for messages.
+    let place: String
     let isPair: Bool
     let requests: [ScoreRequest]
 
@@ -110,23 +131,47 @@ package struct ScoreVerb: Sendable {
       tokenizer: tokenizer, options: options, vocabularySize: configuration.vocabulary)
     return try set.rows.enumerated().map { index, row in
       let alone = DataSet(path: set.path, rows: [row])
+      let place = "\(set.path):\(row.number)"
+      func item(_ requests: [ScoreRequest]) -> Item {
+        Item(index: index, place: place, isPair: row.record.isPreference, requests: requests)
+      }
       switch row.record {
       case .tokens(let ids, let labels):
         let scored = labels.enumerated().map { $0 > 0 && $1 != Record.ignored }
-        return Item(index: index, isPair: false, requests: [ScoreRequest(ids: ids, scored: scored)])
+        try check(ids, configuration, place)
+        return item([ScoreRequest(ids: ids, scored: scored)])
       case .text, .completion:
         let example = try builder.sft(alone).examples[0]
         let scored = example.labels.enumerated().map { $0 > 0 && $1 != Record.ignored }
-        return Item(
-          index: index, isPair: false, requests: [ScoreRequest(ids: example.ids, scored: scored)])
-      case .preference, .preferenceTokens:
+        return item([ScoreRequest(ids: example.ids, scored: scored)])
+      case .preference(let prompt, let chosen, let rejected) where chosen == rejected:
+        // Nothing to train on, so the builder drops such pairs; yet a score they have.
+        let same = DataSet(
+          path: set.path,
+          rows: [Row(.completion(prompt: prompt, completion: chosen), number: row.number)])
+        let example = try builder.sft(same).examples[0]
+        let scored = example.labels.enumerated().map { $0 > 0 && $1 != Record.ignored }
+        let request = ScoreRequest(ids: example.ids, scored: scored)
+        return item([request, request])
+      case .preferenceTokens(let prompt, let chosen, let rejected):
+        for ids in [prompt, chosen, rejected] { try check(ids, configuration, place) }
+        return item(
+          [chosen, rejected].map { ScoreRequest(ids: prompt + $0, from: prompt.count) })
+      case .preference:
         let pair = try builder.preference(alone).examples[0]
-        return Item(
-          index: index, isPair: true,
-          requests: [pair.chosen, pair.rejected].map {
+        return item(
+          [pair.chosen, pair.rejected].map {
             ScoreRequest(ids: pair.prompt + $0, from: pair.prompt.count)
           })
       }
     }
+  }
+
+  private func check(_ ids: [Int32], _ model: ModelConfiguration, _ place: String) throws(Fault) {
+    guard let bad = ids.first(where: { Int($0) >= model.vocabulary }) else { return }
+    throw Fault(
+      .data,
+      "\(place): token id \(bad), expected below \(model.vocabulary), the model's vocabulary",
+      hint: "was the data tokenised with another tokenizer?")
   }
 }

@@ -23,7 +23,8 @@ package enum TopologyVerb {
   }
 
   static func describe(_ place: Place) -> String {
-    "CPUs \(CPUList.format(place.cpus))" + (place.node.map { ", node \($0)" } ?? "")
+    (place.cpus.count == 1 ? "CPU " : "CPUs ") + CPUList.format(place.cpus)
+      + (place.node.map { ", node \($0)" } ?? "")
       + (place.isShared ? ", shared" : "")
   }
 

@@ -47,7 +47,12 @@ package struct ValidateVerb: Sendable {
     if file.hasSuffix(".yaml") || file.hasSuffix(".yml") {
       let (recipe, notices) = try Recipe.resolve(
         ConfigNode.read(file), overrides: [], folder: FileSystem.parent(of: file))
+      let inputs =
+        [recipe.model]
+        + [recipe.sft, recipe.align].compactMap { $0 }
+        .flatMap { [$0.data, $0.evalData].compactMap { $0 } }
       return notices + ["a recipe for \(recipe.model)"]
+        + inputs.filter { !FileSystem.exists($0) }.map { "not there yet: \($0)" }
     }
     let data = try DataSet.load(path: file)
     let pairs = data.rows[0].record.isPreference

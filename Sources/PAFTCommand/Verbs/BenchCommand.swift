@@ -13,9 +13,9 @@ struct GEMMBenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "gemm", abstract: "Matrix products, against the peak of the same micro-kernel.",
     discussion: """
-      paft bench gemm
-      paft bench gemm --shape 4096x4096x4096 --dtype f32 --threads 4 --json
-      paft bench gemm --format csv > gemm.csv
+        paft bench gemm
+        paft bench gemm --shape 4096x4096x4096 --dtype f32 --threads 4 --json
+        paft bench gemm --format csv > gemm.csv
       """)
 
   @Option(
@@ -42,8 +42,10 @@ struct GEMMBenchCommand: ParsableCommand {
     if !shape.isEmpty { verb.shapes = shape.compactMap(BenchVerb.Shape.init) }
     verb.repetitions = repetitions
     var rows: [BenchRow] = []
-    for precision in compute.dtype == nil ? Recipe.Precision.allCases : [compute.options().dtype] {
-      verb.compute = compute.options(default: precision)
+    let asked = compute.options
+    for precision in asked.dtype.map({ [$0] }) ?? Recipe.Precision.allCases {
+      verb.compute = asked
+      verb.compute.dtype = precision
       rows += try verb.run()
     }
     switch common.json ? .json : format {

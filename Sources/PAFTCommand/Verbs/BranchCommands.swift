@@ -7,8 +7,9 @@ struct SFTCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "sft", abstract: "Supervised fine-tuning alone.",
     discussion: """
-      paft sft --model base --data sft.jsonl --output out --set learning_rate=1e-4
-      paft sft --model base --data sft.jsonl --output out --set sft.l1.target_sparsity=0.9
+        paft sft --model base --data sft.jsonl --output out
+        paft sft --model base --data sft.jsonl --output out \\
+          --set learning_rate=1e-4 --set l1.target_sparsity=0.9
       """)
 
   @OptionGroup var arguments: BranchArguments
@@ -23,8 +24,9 @@ struct AlignCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "align", abstract: "Preference alignment alone: DPO, ORPO, and kin.",
     discussion: """
-      paft align --model base --data prefs.jsonl --output out --set loss=orpo
-      paft align --model base --data prefs.jsonl --output out --set beta=0.05 --set epochs=2
+        paft align --model base --data prefs.jsonl --output out --set loss=orpo
+        paft align --model base --data prefs.jsonl --output out \\
+          --set beta=0.05 --set epochs=2
       """)
 
   @OptionGroup var arguments: BranchArguments

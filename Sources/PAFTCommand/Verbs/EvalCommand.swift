@@ -10,13 +10,17 @@ struct EvalCommand: ParsableCommand {
       Rows to learn give loss and token accuracy, preference pairs give the share whose chosen \
       answer is preferred; with an adapter also its rewards over the base.
 
-        paft eval --model run/merged --task sft-eval.jsonl --task prefs-eval.jsonl
-        paft eval --model base --adapter run/align/adapter --task prefs-eval.jsonl --json
+        paft eval --model run/merged --task sft-eval.jsonl prefs-eval.jsonl
+        paft eval --model base --adapter run/align/adapter \\
+          --task prefs-eval.jsonl --json
       """)
 
   @Option(name: .long, help: "Model folder.") var model: String
   @Option(name: .long, help: "PEFT adapter folder beside it.") var adapter: String?
-  @Option(name: .long, parsing: .upToNextOption, help: "Data files.") var task: [String]
+  @Option(
+    name: .long, parsing: .upToNextOption,
+    help: "Data files; several after one --task, or --task again.")
+  var task: [String]
   @Option(name: .long, help: "Tokens of a row; longer ones are cut.") var maxLength = 1024
   @Option(name: .long, help: "Factor on rewards.") var beta = 0.1
   @Option(name: .long, help: "At most so many rows of a file.") var limit: Int?
@@ -46,12 +50,12 @@ struct EvalCommand: ParsableCommand {
     verb.limit = limit
     verb.grader = gradeExample ? .example : .none
     verb.maxNewTokens = maxNewTokens
-    verb.compute = compute.options()
-    let scores = try verb.run()
+    verb.compute = compute.options
+    let results = try verb.run()
     if common.json {
-      for score in scores { Terminal.line(score.jsonLine) }
+      for result in results { Terminal.line(result.json) }
     } else {
-      Terminal.output(ModelScore.table(scores).text)
+      Terminal.output(EvalVerb.table(results).text)
     }
   }
 }

@@ -7,9 +7,9 @@ struct ExampleCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "example", abstract: "Write the built-in data set and a recipe for it.",
     discussion: """
-      paft example --output demo && cd demo
-      paft pretrain --data corpus.jsonl --output base
-      paft run recipe.yaml
+        paft example --output demo && cd demo
+        paft pretrain --data corpus.jsonl --output base
+        paft run recipe.yaml
       """)
 
   @Option(name: .long, help: "Folder to make.") var output: String
@@ -28,6 +28,9 @@ struct ExampleCommand: ParsableCommand {
     verb.preferences = preferences
     verb.heldOut = heldOut
     let files = try verb.run()
-    for file in files { Terminal.line(output + "/" + file) }
+    for file in files {
+      let path = output + "/" + file
+      Terminal.line(common.json ? JSONText.object([(name: "file", value: path)]) : path)
+    }
   }
 }

@@ -7,18 +7,26 @@ struct GenerateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "generate", abstract: "Continue prompts.",
     discussion: """
-      paft generate --model run/merged --prompt "Once upon a time"
-      paft generate --model base --adapter run/align/adapter --prompt "Hello" --temperature 0.8
+        paft generate --model run/merged --prompt "Once upon a time"
+        paft generate --model base --adapter run/align/adapter \\
+          --prompt "Hello" --temperature 0.8 --seed 7
       """)
 
   @Option(name: .long, help: "Model folder.") var model: String
   @Option(name: .long, help: "PEFT adapter folder beside it.") var adapter: String?
-  @Option(name: .long, parsing: .singleValue, help: "Text to continue. May be repeated.")
+  @Option(
+    name: .long, parsing: .unconditionalSingleValue, help: "Text to continue. May be repeated.")
   var prompt: [String]
-  @Option(name: .long, help: "Most tokens of an answer.") var maxTokens = 128
-  @Option(name: .long, help: "0 always takes the most probable token.") var temperature = 0.0
-  @Option(name: .long, help: "Sample from the smallest set with this probability.") var topP = 1.0
-  @Option(name: .long, help: "Of the samples.") var seed = 42
+  @Option(name: .long, parsing: .unconditional, help: "Most tokens of an answer.") var maxTokens =
+    128
+  @Option(
+    name: .long, parsing: .unconditional, help: "0 always takes the most probable token.")
+  var temperature = 0.0
+  @Option(
+    name: .long, parsing: .unconditional,
+    help: "Sample from the smallest set with this probability.")
+  var topP = 1.0
+  @Option(name: .long, parsing: .unconditional, help: "Of the samples.") var seed = 42
   @OptionGroup var compute: ComputeArguments
   @OptionGroup var common: CommonOptions
 
@@ -33,7 +41,7 @@ struct GenerateCommand: ParsableCommand {
     verb.temperature = temperature
     verb.topP = topP
     verb.seed = seed
-    verb.compute = compute.options()
+    verb.compute = compute.options
     let (answers, seconds) = try verb.run()
     for answer in answers { Terminal.line(common.json ? answer.json : answer.prompt + answer.text) }
     let tokens = answers.reduce(0) { $0 + $1.tokens }

@@ -16,12 +16,12 @@ struct MergeCommand: ParsableCommand {
   @Argument(help: "mergekit's YAML.") var config: String
   @Argument(help: "Model folder to make.") var output: String
   @Flag(name: .long, help: "Replace a folder that is there.") var overwrite = false
-  @Option(name: .long, help: "Worker threads (default: all granted).") var threads: Int?
+  @OptionGroup var team: ThreadArguments
   @OptionGroup var common: CommonOptions
 
   func run() throws {
     var verb = MergeVerb(configuration: config, output: output)
-    verb.threads = threads
+    verb.threads = team.threads
     verb.replaces = overwrite
     let isLive = Terminal.errorIsTerminal && !common.quiet
     let (text, json) = try verb.run { step in

@@ -56,7 +56,7 @@ struct PretrainCommand: ParsableCommand {
     verb.maxLength = maxLength
     verb.learningRate = learningRate
     verb.saveSteps = saveSteps
-    verb.compute = compute.options()
+    verb.compute = compute.options
     Interruption.install()
     let progress = Progress(quiet: common.quiet)
     defer { progress.finish() }

@@ -13,7 +13,7 @@ struct ScoreCommand: ParsableCommand {
       prompt nothing. Texts and completions end with the end token, as in training.
 
         paft score --model base --data rows.jsonl
-        paft score --model base --adapter run/sft/adapter --data rows.jsonl --dtype f32
+        paft score --model base --adapter run/sft/adapter --data rows.jsonl
       """)
 
   @Option(name: .long, help: "Model folder.") var model: String
@@ -28,8 +28,9 @@ struct ScoreCommand: ParsableCommand {
     var verb = ScoreVerb(model: model, data: data)
     verb.adapter = adapter
     verb.appendsEOS = !withoutEOS
-    verb.compute = compute.options()
+    verb.compute = compute.options
     let summary = try verb.run { Terminal.line($0) }
+    for notice in summary.notices { common.note(notice) }
     common.note(
       "\(Numbers.grouped(summary.rows)) rows, \(Numbers.grouped(summary.tokens)) tokens scored in "
         + Numbers.duration(summary.seconds))

@@ -21,11 +21,11 @@ struct TopologyCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "topology", abstract: "The machine, and where a run's branches would go.")
 
-  @Option(name: .long, help: "Worker threads in all (default: all granted).") var threads: Int?
+  @OptionGroup var team: ThreadArguments
   @OptionGroup var common: CommonOptions
 
   func run() throws {
-    let (text, json) = try TopologyVerb.run(threads: threads)
+    let (text, json) = try TopologyVerb.run(threads: team.threads)
     if common.json { Terminal.line(json) } else { Terminal.output(text) }
   }
 }

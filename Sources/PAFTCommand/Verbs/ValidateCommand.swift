@@ -7,8 +7,8 @@ struct ValidateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "validate", abstract: "Check recipes and data files as a run would.",
     discussion: """
-      paft validate recipe.yaml sft.jsonl prefs.jsonl
-      paft validate --model base sft.jsonl
+        paft validate recipe.yaml sft.jsonl prefs.jsonl
+        paft validate --model base sft.jsonl
       """)
 
   @Argument(help: "Recipes (.yaml) and data files.") var files: [String]
