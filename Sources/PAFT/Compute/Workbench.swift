@@ -58,13 +58,17 @@ enum InferenceScratch {
   /// Loading a folder, then passes of at most `tokens` tokens at a time.
   static func bytes(_ folder: ModelFolder, tokens: Int, logitRows: Int) -> Int {
     let c = folder.configuration
-    // Layer activations, their packed copies, two hidden states, adapters of any usual rank.
+    // Layer activations, their packed copies, two hidden states, adapters of any rank that is read.
     let row =
       24 * c.hidden + 12 * (c.queryWidth + 2 * c.keyWidth) + 10 * c.intermediate + 16 * c.heads
-      + 8 * 256
+      + 8 * (1 << 14)
     // Keys and values are packed per sequence, each padded to a panel of at most 64 columns.
     let panels = 2 * 64 * c.keyWidth
-    let passes = 4 * tokens * (row + panels) + 4 * logitRows * (c.vocabulary + 2 * c.hidden)
-    return passes + 2 * folder.largestTensor + (256 << 20)
+    let passes =
+      4 * Double(tokens) * Double(row + panels)
+      + 4 * Double(logitRows) * Double(c.vocabulary + 2 * c.hidden)
+    return ScratchBound.bytes(
+      passes + 2 * Double(folder.largestTensor)
+        + ScratchBound.workers(c, positions: c.maxPositions))
   }
 }

@@ -9,18 +9,21 @@ enum TrainingScratch {
     _ c: ModelConfiguration, _ configuration: BranchConfiguration, longest: Int, largestTensor: Int
   ) -> Int {
     // A pass holds one row at least, a pair being two sequences.
-    let tokens = max(configuration.tokensPerPass, 2 * longest)
+    let tokens = max(Double(configuration.tokensPerPass), 2 * Double(longest))
     let rank: Int
     if case .lora(let lora) = configuration.adaptation { rank = lora.rank } else { rank = 0 }
     let linear = c.queryWidth + 2 * c.keyWidth
     // One layer's activations, floats per token: inputs and norms, q k v with their raw forms, the
     // attention and its statistics, the MLP, and x Aᵀ of seven modules.
     let layer = 6 * c.hidden + 3 * linear + 4 * c.heads + 3 * c.intermediate + 7 * rank + 64
-    // Gradients and packed copies alive at once while one layer goes backwards.
+    // Gradients and packed copies alive at once while one layer goes backwards. Keys and values are
+    // packed four ways per sequence, each padded to a panel of at most 64 columns.
     let backward =
       8 * c.hidden + 8 * linear + 8 * c.intermediate + 8 * rank + 4 * 64 * 4 * c.keyWidth
     let kept = configuration.activationCheckpointing ? c.hidden : layer + c.hidden
-    let passes = tokens * (c.layers * kept + layer + backward + 4 * c.hidden)
-    return 4 * passes + 3 * largestTensor + (512 << 20)
+    let perToken = Double(c.layers) * Double(kept) + Double(layer + backward + 4 * c.hidden)
+    return ScratchBound.bytes(
+      4 * tokens * perToken + 3 * Double(largestTensor)
+        + ScratchBound.workers(c, positions: longest))
   }
 }

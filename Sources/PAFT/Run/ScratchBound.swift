@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTModels
+
+/// What the bounds of training's and inference's scratch have in common. They are reckoned in
+/// Double: sizes come from files and recipes, and a sum that is too large shall be refused by the
+/// arena, with its message, not trap on the way there.
+enum ScratchBound {
+  /// More than any machine has.
+  private static let mostWorkers = 1024.0
+
+  /// Private buffers of all workers, and what does not grow with anything.
+  static func workers(_ c: ModelConfiguration, positions: Int) -> Double {
+    // Floats: attention's blocks of scores and packed operands (96 rows by 256 keys or one head),
+    // a row of scores over all cached positions, a row of an adapter's product.
+    let attention = (1 << 16) + 1024 * max(256, c.headSize)
+    let rows = positions + max(c.hidden, c.intermediate, c.queryWidth)
+    return mostWorkers * 4 * Double(attention + rows) + Double(512 << 20)
+  }
+
+  /// As a capacity: at most the address space of a process, which no arena gets.
+  static func bytes(_ bytes: Double) -> Int { Int(min(bytes, 0x1p47)) }
+}
