@@ -96,7 +96,11 @@ struct SparsityTests {
     #expect(controller.state.lambda == 0.95)
     for _ in 0..<60 { controller.observe(1, after: 20) }
     #expect(controller.state.lambda == 1e-6)
-    #expect(!controller.measures(0) && controller.measures(20) && !controller.measures(21))
+    // Sixty measurements in a short run, one every twenty steps in a long one.
+    #expect(!controller.measures(0) && controller.measures(16) && !controller.measures(17))
+    let penalty = try L1Penalty(strength: .targetSparsity(0.9), form: .prox)
+    #expect(SparsityController(penalty, totalSteps: 1200).period == 20)
+    #expect(SparsityController(penalty, totalSteps: 10).period == 1)
 
     let factor = SparsityController(
       try L1Penalty(strength: .targetSparsity(0.9), form: .factor), totalSteps: 100)

@@ -15,9 +15,9 @@ struct ExampleCommand: ParsableCommand {
   @Option(name: .long, help: "Folder to make.") var output: String
   @Option(name: .long, help: "Of the random world.") var seed = 42
   @Option(name: .long, help: "Documents to pre-train on.") var documents = 4000
-  @Option(name: .long, help: "Rows for SFT.") var instructions = 2000
+  @Option(name: .long, help: "Rows for SFT.") var instructions = 4000
   @Option(name: .long, help: "Pairs for alignment.") var preferences = 1500
-  @Option(name: .long, help: "Held-out rows of each kind.") var heldOut = 200
+  @Option(name: .long, help: "Held-out rows of each kind.") var heldOut = 300
   @OptionGroup var common: CommonOptions
 
   func run() throws {
