@@ -12,6 +12,10 @@ struct CommonOptions: ParsableArguments {
   var quiet = false
 
   func note(_ text: String) { if !quiet { Terminal.error(text + "\n") } }
+
+  func noteBase(of adapter: String?, model: String) {
+    if let warning = AdapterBase.warning(adapter: adapter, model: model) { note(warning) }
+  }
 }
 
 /// Of verbs that use several cores.

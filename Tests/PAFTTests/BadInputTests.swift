@@ -186,6 +186,27 @@ struct BadInputTests {
       ["another base"])
   }
 
+  @Test("an adapter beside a model of its shape that is not its base is noticed")
+  func otherBase() throws {
+    let shelf = Shelf()
+    defer { shelf.remove() }
+    let rows = TestData.fixture("training/sft.jsonl")
+    let adapter = shelf.path + "/run/adapter"
+    let trained = try Tool.run([
+      "sft", "--model", shelf.sound, "--data", rows, "--output", shelf.path + "/run", "--threads",
+      "1", "--set", "max_steps=1", "--set", "eval_fraction=0",
+    ])
+    #expect(trained.code == 0, "\(trained.error)")
+    let copy = try shelf.model("copy")
+    for (model, isNoticed) in [(copy, true), (shelf.sound, false)] {
+      let outcome = try Tool.run([
+        "eval", "--model", model, "--adapter", adapter, "--task", rows, "--threads", "1",
+      ])
+      #expect(outcome.code == 0, "\(outcome.error)")
+      #expect(outcome.error.contains("the adapter was trained on") == isNoticed)
+    }
+  }
+
   @Test("the environment is checked like options")
   func environment() throws {
     let shelf = Shelf()

@@ -45,6 +45,7 @@ struct EvalCommand: ParsableCommand {
   func run() throws {
     var verb = EvalVerb(model: model, tasks: task)
     verb.adapter = adapter
+    common.noteBase(of: adapter, model: model)
     verb.maxLength = maxLength
     verb.beta = beta
     verb.limit = limit

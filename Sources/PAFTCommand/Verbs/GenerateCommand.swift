@@ -37,6 +37,7 @@ struct GenerateCommand: ParsableCommand {
   func run() throws {
     var verb = GenerateVerb(model: model, prompts: prompt)
     verb.adapter = adapter
+    common.noteBase(of: adapter, model: model)
     verb.maxTokens = maxTokens
     verb.temperature = temperature
     verb.topP = topP

@@ -27,6 +27,7 @@ struct ScoreCommand: ParsableCommand {
   func run() throws {
     var verb = ScoreVerb(model: model, data: data)
     verb.adapter = adapter
+    common.noteBase(of: adapter, model: model)
     verb.appendsEOS = !withoutEOS
     verb.compute = compute.options
     let summary = try verb.run { Terminal.line($0) }
