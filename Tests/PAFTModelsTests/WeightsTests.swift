@@ -31,6 +31,19 @@ struct WeightsTests {
     }
   }
 
+  @Test("generation ends with the positions, however many tokens are asked for")
+  func endOfPositions() throws {
+    try withExecutor { executor in
+      let loaded = try LoadedModel(folder: ModelFixture("llama").folder, on: executor)
+      let generator = Generator(
+        try loaded.decoder(maxTokens: 12, on: executor), loaded.weights, stops: [])
+      let answers = try generator.generate(
+        [[1], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]], maxTokens: .max)
+      // The last token is chosen from the last position and never fed.
+      #expect(answers.map(\.count) == [12, 2])
+    }
+  }
+
   @Test(
     "sizes that are sane one by one and absurd together are refused with 65",
     arguments: [["num_hidden_layers": 4096], ["vocab_size": 1 << 28, "num_hidden_layers": 1]])

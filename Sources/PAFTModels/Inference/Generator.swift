@@ -110,7 +110,8 @@ package struct Generator {
     let c = decoder.configuration
     let executor = decoder.executor
     let longest = prompts[range].reduce(0) { max($0, $1.count) }
-    let capacity = min(decoder.maxPositions, longest + maxTokens)
+    // Every prompt is shorter than the positions; a sum could overflow for any `maxTokens`.
+    let capacity = longest + min(decoder.maxPositions - longest, maxTokens)
     let arena = try Arena(
       capacity: KeyValueCache.bytes(c, sequences: range.count, capacity: capacity) + (1 << 16),
       node: executor.team.place.node, name: "key-value cache")
