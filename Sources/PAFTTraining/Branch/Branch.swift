@@ -105,7 +105,10 @@ package final class Branch {
     penalty = try configuration.l1.map {
       try PenaltyStep($0, trainable, base: base, on: executor)
     }
-    controller = configuration.l1.map { SparsityController($0, totalSteps: plan.totalSteps) }
+    controller = configuration.l1.map {
+      SparsityController(
+        $0, totalSteps: plan.totalSteps, parameters: trainable.table.parameters)
+    }
     segments = Self.segments(trainable.table, penalised: configuration.l1 != nil)
     buffers = try Arena(
       capacity: 2 * data.count * 8 + (1 << 16), node: executor.team.place.node, name: "branch")

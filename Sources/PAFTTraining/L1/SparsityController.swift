@@ -33,13 +33,17 @@ package struct SparsityController: Sendable, Equatable {
   static let frozenTail = 0.1
   static let delay = 0.05
   static let gain = 2.0
+  /// Steps a product's sparsity takes to answer, about.
+  static let productPeriod = 8.0
 
   package let penalty: L1Penalty
   package let totalSteps: Int
   package private(set) var state: State
   private let bounds: ClosedRange<Double>
 
-  package init(_ penalty: L1Penalty, totalSteps: Int) {
+  /// - Parameter parameters: trained ones, which set where a product's lambda starts: its gradient
+  ///   per factor entry is of the order of lambda, that of a clipped loss 1 / sqrt(parameters).
+  package init(_ penalty: L1Penalty, totalSteps: Int, parameters: Int? = nil) {
     self.penalty = penalty
     self.totalSteps = max(1, totalSteps)
     period = min(20, max(1, totalSteps / 60))
@@ -48,7 +52,9 @@ package struct SparsityController: Sendable, Equatable {
     bounds = uniform ? 1e-6...0.95 : 1e-12...1
     switch penalty.strength {
     case .lambda(let lambda): state = State(lambda: lambda)
-    case .targetSparsity: state = State(lambda: uniform ? 1e-3 : 1e-8)
+    case .targetSparsity:
+      let product = parameters.map { 0.02 / Double(max(1, $0)).squareRoot() } ?? 1e-8
+      state = State(lambda: uniform ? 1e-3 : penalty.form == .product ? product : 1e-8)
     }
   }
 
@@ -75,8 +81,11 @@ package struct SparsityController: Sendable, Equatable {
     guard let target = target(steps), sparsity.isFinite,
       Double(steps) < (1 - Self.frozenTail) * Double(totalSteps)
     else { return }
-    let limit = 0.693_147_180_559_945_3
-    let move = min(limit, max(-limit, Self.gain * (target - sparsity)))
+    // A product answers late: the penalty must first turn the factors round. Measured more often it
+    // is therefore moved less each time, or lambda would run past what is needed and freeze there.
+    let patience = penalty.form == .product ? min(1, Double(period) / Self.productPeriod) : 1
+    let limit = patience * 0.693_147_180_559_945_3
+    let move = min(limit, max(-limit, patience * Self.gain * (target - sparsity)))
     state.lambda = min(bounds.upperBound, max(bounds.lowerBound, state.lambda * exp(move)))
   }
 
