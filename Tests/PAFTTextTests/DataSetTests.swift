@@ -121,6 +121,7 @@ import Testing
     (#"{"input_ids":[1,4294967296]}"#, ["input_ids[1]", "4294967296"]),
     (#"{"input_ids":[1,"2"]}"#, ["input_ids[1]", "a string"]),
     (#"{"input_ids":[1],"labels":[-99]}"#, ["labels[0]", "-99", "-100"]),
+    (#"{"input_ids":[1,2],"labels":[-100,3]}"#, ["labels[1] is 3", "-100 or the id 2"]),
     (#"{"input_ids":[]}"#, ["'input_ids' is empty"]),
     (#"{"input_ids":[1,0],"attention_mask":[1,0]}"#, ["attention_mask"]),
     (

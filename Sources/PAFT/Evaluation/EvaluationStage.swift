@@ -67,7 +67,8 @@ extension Evaluator {
     if recipe.evaluation.grader == .example, let tokenizer = preparation.tokenizer {
       grading = Grading(
         tokenizer: tokenizer, instructions: instructions, preferences: preferences,
-        maxNewTokens: recipe.evaluation.maxNewTokens, batchSize: recipe.evaluation.batchSize)
+        maxNewTokens: recipe.evaluation.maxNewTokens,
+        batchSize: min(recipe.evaluation.batchSize, 1024))
     }
   }
 }

@@ -41,7 +41,7 @@ struct Evaluator: Sendable {
     if let grading {
       let prompts = try prompts(grading)
       let most = prompts.reduce(0) { max($0, $1.count) }
-      longest = max(longest, most + grading.maxNewTokens)
+      longest = max(longest, most + min(grading.maxNewTokens, configuration.maxPositions))
     }
     return min(longest, configuration.maxPositions)
   }
@@ -124,8 +124,18 @@ struct Evaluator: Sendable {
     let stops = decoder.configuration.eosIDs + (grading.tokenizer.eosID.map { [$0] } ?? [])
     var generator = Generator(decoder, weights, stops: stops)
     generator.batchSize = grading.batchSize
-    let answers = try generator.generate(try prompts(grading), maxTokens: grading.maxNewTokens)
-      .map { try grading.tokenizer.decode($0, skipSpecialTokens: true) }
+    // A prompt that is empty or fills the model gets no answer: a wrong one, not an error at the
+    // end of a long run.
+    let prompts = try prompts(grading)
+    let answerable = prompts.indices.filter {
+      !prompts[$0].isEmpty && prompts[$0].count < decoder.maxPositions
+    }
+    var answers = [String](repeating: "", count: prompts.count)
+    let generated = try generator.generate(
+      answerable.map { prompts[$0] }, maxTokens: grading.maxNewTokens)
+    for (index, ids) in zip(answerable, generated) {
+      answers[index] = try grading.tokenizer.decode(ids, skipSpecialTokens: true)
+    }
     let split = grading.instructions.count
     var graded = ModelScore.Graded()
     if split > 0 {

@@ -45,7 +45,8 @@ package struct GenerateVerb: Sendable {
       let ids = try prompts.map { try tokenizer.encodeOpen($0) }
       let batch = min(32, ids.count)
       let longest = ids.reduce(0) { max($0, $1.count) }
-      let limit = min(folder.configuration.maxPositions, longest + maxTokens)
+      let positions = folder.configuration.maxPositions
+      let limit = min(positions, longest + min(maxTokens, positions))
       let scratch = InferenceScratch.bytes(
         folder, tokens: batch * max(1, longest), logitRows: batch)
       let stops = folder.configuration.eosIDs + (tokenizer.eosID.map { [$0] } ?? [])

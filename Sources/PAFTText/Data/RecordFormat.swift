@@ -92,6 +92,14 @@ enum RecordFormat: CaseIterable {
           .data, "\(row.place): \(labels.count) labels for \(ids.count) input_ids, expected as many"
         )
       }
+      if let at = labels.indices.first(where: {
+        labels[$0] != Record.ignored && labels[$0] != ids[$0]
+      }) {
+        throw Fault(
+          .data,
+          "\(row.place): labels[\(at)] is \(labels[at]), expected \(Record.ignored) or the id \(ids[at]) beside it",
+          hint: "labels are not shifted: the trainer predicts each from the tokens before it")
+      }
       return .tokens(ids: ids, labels: labels)
     case .preferenceTokens:
       let chosen = try row.ids("chosen_input_ids")

@@ -21,19 +21,10 @@ package struct L1Penalty: Sendable, Equatable {
     case product
   }
 
-  /// Scale of the proximal threshold.
-  package enum Metric: String, Sendable, CaseIterable {
-    /// lr * lambda for every coordinate.
-    case uniform
-    /// lr * lambda / (sqrt(v_hat) + eps): the exact prox of the penalty in Adam's metric.
-    case preconditioned
-  }
-
   package let strength: Strength
   package let form: Form
-  package let metric: Metric
 
-  package init(strength: Strength, form: Form, metric: Metric = .uniform) throws(Fault) {
+  package init(strength: Strength, form: Form) throws(Fault) {
     switch strength {
     case .lambda(let lambda):
       guard lambda.isFinite, lambda >= 0 else {
@@ -46,7 +37,6 @@ package struct L1Penalty: Sendable, Equatable {
     }
     self.strength = strength
     self.form = form
-    self.metric = metric
   }
 
   /// From a recipe's `l1:` block. `form` nil: product for LoRA, prox for full deltas.

@@ -7,19 +7,6 @@ package enum SoftThreshold {
     for i in 0..<count { x[i] = soft(x[i], threshold) }
   }
 
-  /// p <- base + soft(p - base, threshold / (sqrt(v / correction2) + epsilon)): the prox of the
-  /// penalty in Adam's metric. `threshold` is lr * lambda.
-  package static func preconditioned(
-    _ p: UnsafeMutablePointer<Float>, base: UnsafePointer<Float>, second v: UnsafePointer<Float>,
-    threshold: Float, correction2: Float, epsilon: Float, count: Int
-  ) {
-    for i in 0..<count {
-      let width = threshold / ((v[i] / correction2).squareRoot() + epsilon)
-      let delta = p[i] - base[i]
-      p[i] = abs(delta) <= width ? base[i] : base[i] + soft(delta, width)
-    }
-  }
-
   @inline(__always)
   private static func soft(_ x: Float, _ k: Float) -> Float {
     if x > k { return x - k }

@@ -48,7 +48,7 @@ package struct SparsityController: Sendable, Equatable {
     self.totalSteps = max(1, totalSteps)
     period = min(20, max(1, totalSteps / 60))
     // A uniform threshold is lr * lambda against Adam's moves of about lr: 1 would freeze the delta.
-    let uniform = penalty.form != .product && penalty.metric == .uniform
+    let uniform = penalty.form != .product
     bounds = uniform ? 1e-6...0.95 : 1e-12...1
     switch penalty.strength {
     case .lambda(let lambda): state = State(lambda: lambda)
