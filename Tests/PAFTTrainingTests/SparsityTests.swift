@@ -88,7 +88,6 @@ struct SparsityTests {
     #expect(controller.state.lambda == 1e-6)
     // Sixty measurements in a short run, one every twenty steps in a long one.
     #expect(!controller.measures(0) && controller.measures(16) && !controller.measures(17))
-    let penalty = try L1Penalty(strength: .targetSparsity(0.9), form: .prox)
     #expect(SparsityController(penalty, totalSteps: 1200).period == 20)
     #expect(SparsityController(penalty, totalSteps: 10).period == 1)
 
