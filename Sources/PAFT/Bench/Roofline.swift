@@ -7,13 +7,14 @@ import PAFTOps
 /// What the machine can do right now: clocks move and neighbours take their share, so no number of a
 /// data sheet is a measure, and these are taken in the run whose rows they judge.
 enum Roofline {
-  /// A B panel of this size lies in any first-level data cache, beside the much smaller A panel.
-  private static let panelBytes = 16 << 10
+  /// A B panel of this size lies in the second-level cache, which feeds the tile twice as fast as it
+  /// reads; one that fits the first is so short that the store of C shows (6 % at k = 128).
+  private static let panelBytes = 128 << 10
   /// Two arrays, together well beyond a last-level cache.
   static let streamBytes = 256 << 20
 
   /// Multiply-adds per second of all workers together: the micro-tile on operands that never leave
-  /// the first cache. It loads 10 registers per 24 products, so the product units are what binds.
+  /// the core's caches. It loads 10 registers per 24 products, so the product units are what binds.
   static func peak(_ executor: Executor) -> Measurement {
     let tile = executor.kernels.tile
     let type = executor.compute
