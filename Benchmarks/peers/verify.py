@@ -120,30 +120,54 @@ def read_tensor(files, name):
         return tensors.get_tensor(name).double()
 
 
-def compare_folders(expected, merged, tolerance):
-    """Each entry's gap is measured against the largest entry of its tensor."""
+def tied_entries(base, branches, densities, name):
+    """Entries whose |delta| equals a branch's density threshold: which of them are kept is a matter
+    of sorting order, which mergekit leaves to torch.topk."""
+    start = read_tensor(base, name).float()
+    tied = torch.zeros(start.shape, dtype=torch.bool)
+    for branch, density in zip(branches, densities):
+        delta = (read_tensor(branch, name).float() - start).abs()
+        kept = int(density * delta.numel())
+        if 0 < kept < delta.numel():
+            threshold = delta.flatten().topk(kept).values[-1]
+            if threshold > 0:  # keeping or dropping a zero comes to the same
+                tied |= delta == threshold
+    return tied
+
+
+def compare_folders(expected, merged, tolerance, tied=None):
+    """Each entry's gap is measured against the largest entry of its tensor. `tied` names the entries
+    of a tensor that the peer may decide either way; they are counted, and not held against anyone."""
     theirs, ours = tensor_files(expected), tensor_files(merged)
     missing, extra = sorted(set(theirs) - set(ours)), sorted(set(ours) - set(theirs))
     if missing or extra:
         raise CannotCompare(f"tensors missing: {missing}, unexpected: {extra}")
-    rows, entries, off = [], 0, 0
+    rows, entries, off, either = [], 0, 0, 0
     for name in theirs:
         want, have = read_tensor(theirs, name), read_tensor(ours, name)
         if want.shape != have.shape:
             raise CannotCompare(f"{name}: shape {list(have.shape)}, expected {list(want.shape)}")
         gap = (have - want).abs() / want.abs().max().clamp(min=1e-30)
         gap = gap.nan_to_num(nan=math.inf)
-        beyond = int((gap > tolerance).sum())
+        differs = gap > tolerance
+        if tied and differs.any():
+            free = differs & tied(name)
+            either += int(free.sum())
+            gap[free] = 0
+            differs &= ~free
+        beyond = int(differs.sum())
         rows.append((gap.max().item(), beyond, want.numel(), name))
         entries, off = entries + want.numel(), off + beyond
     rows.sort(key=lambda row: (-row[1], -row[0]))
     for gap, beyond, count, name in rows[:5]:
         print(f"  {gap:.2e}  {beyond} of {count} entries beyond  {name}")
     text = f"{len(rows)} tensors, {off} of {entries} entries beyond {tolerance:g}"
+    if either:
+        text += f" ({either} more are ties at a density threshold)"
     return verdict(off == 0, f"{text}, largest relative gap {max(r[0] for r in rows):.2e}")
 
 
-def run_mergekit(config, tolerance, merged):
+def run_mergekit(config, tolerance, merged, tied=None):
     """Merge with mergekit into a temporary folder, then compare."""
     from mergekit.config import MergeConfiguration
     from mergekit.merge import MergeOptions, run_merge
@@ -157,7 +181,7 @@ def run_mergekit(config, tolerance, merged):
             lora_merge_dtype="float32",
         )
         run_merge(MergeConfiguration.model_validate(config), folder, options)
-        return compare_folders(folder, merged, tolerance)
+        return compare_folders(folder, merged, tolerance, tied)
 
 
 def per_branch(values, branches, name):
@@ -181,7 +205,15 @@ def verify_ties(options):
         ],
         "parameters": {"normalize": not options.no_normalize, "lambda": options.lambda_},
     }
-    return run_mergekit(config, options.tolerance, options.merged)
+    if any("+" in branch for branch in options.branch):
+        return run_mergekit(config, options.tolerance, options.merged)
+    base, branches = tensor_files(options.base), [tensor_files(b) for b in options.branch]
+    return run_mergekit(
+        config,
+        options.tolerance,
+        options.merged,
+        lambda name: tied_entries(base, branches, densities, name),
+    )
 
 
 def verify_merge(options):
