@@ -54,10 +54,9 @@ let package = Package(
       name: "PAFTFormats", dependencies: ["PAFTBase", .product(name: "Yams", package: "Yams")]),
 
     // MARK: kernels, one module per instruction set
-    .target(name: "PAFTKernelInterface", dependencies: ["PAFTBase"], path: kernels + "/Interface"),
     .target(
-      name: "PAFTKernelReference", dependencies: ["PAFTKernelInterface", "PAFTBase"],
-      path: kernels + "/Reference"),
+      name: "PAFTKernelInterface", dependencies: ["PAFTBase"], path: kernels,
+      sources: ["Interface", "Reference"]),
     .target(
       name: "PAFTKernelBodies", dependencies: ["PAFTKernelInterface", "CVector"],
       path: kernels + "/Bodies"),
@@ -76,8 +75,8 @@ let package = Package(
     .target(
       name: "PAFTKernels",
       dependencies: [
-        "PAFTBase", "PAFTKernelInterface", "PAFTKernelReference", "PAFTKernelAVX2",
-        "PAFTKernelAVX512", "PAFTKernelAVX512BF16", "CVector",
+        "PAFTBase", "PAFTKernelInterface", "PAFTKernelAVX2", "PAFTKernelAVX512",
+        "PAFTKernelAVX512BF16", "CVector",
       ],
       path: kernels + "/Dispatch"),
 

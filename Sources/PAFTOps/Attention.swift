@@ -109,11 +109,11 @@ package enum Attention {
           line.update(repeating: 0, count: count)
           continue
         }
-        let shrink = kernels.softmaxOnline_f32(
+        let shrink = kernels.rows.softmaxOnline_f32(
           line + low, high - low, shape.scale, state + 2 * row)
         if low > 0 { line.update(repeating: 0, count: low) }
         if high < count { (line + high).update(repeating: 0, count: count - high) }
-        if shrink != 1 { kernels.scale_f32(target.row(row), shrink, size) }
+        if shrink != 1 { kernels.vectors.scale_f32(target.row(row), shrink, size) }
       }
       let weights = work.weights(worker, rows: rows, columns: count)
       for panel in 0..<weights.panels {
@@ -124,7 +124,7 @@ package enum Attention {
     }
     for row in 0..<rows {
       let sum = state[2 * row + 1]
-      kernels.scale_f32(target.row(row), 1 / sum, size)
+      kernels.vectors.scale_f32(target.row(row), 1 / sum, size)
       lse[(first + row) * shape.heads + head] = state[2 * row] + logf(sum)
     }
   }
@@ -173,11 +173,11 @@ package enum Attention {
     let pa = a.address(panel: row, from: 0)
     let pb = b.address(panel: panel, from: k0)
     if a.type == .f32 {
-      kernels.gemmTile_f32(
+      kernels.gemm.multiply_f32(
         pa.assumingMemoryBound(to: Float.self), pb.assumingMemoryBound(to: Float.self), target,
         a.k, stride, a.rows(of: row), b.columns(of: panel), 1, accumulate)
     } else {
-      kernels.gemmTile_bf16(
+      kernels.gemm.multiply_bf16(
         pa.assumingMemoryBound(to: UInt16.self), pb.assumingMemoryBound(to: UInt16.self), target,
         a.k, stride, a.rows(of: row), b.columns(of: panel), 1, accumulate)
     }

@@ -74,7 +74,7 @@ extension Attention {
     pack(gradientsRight, from: dOutput, kernels)
     let delta = work.delta(worker)
     for row in 0..<rows {
-      delta[row] = Float(kernels.dot_f32(dOutput.row(row), output.row(row), size))
+      delta[row] = Float(kernels.vectors.dot_f32(dOutput.row(row), output.row(row), size))
       dq.row(row).update(repeating: 0, count: size)
     }
 
@@ -94,7 +94,7 @@ extension Attention {
         clear(scores.row(row), outside: low..<high, count)
         clear(dScores.row(row), outside: low..<high, count)
         if high > low {
-          kernels.softmaxBackward_f32(
+          kernels.rows.softmaxBackward_f32(
             scores.row(row) + low, dScores.row(row) + low, high - low, shape.scale,
             lse[row * shape.heads], delta[row])
         }
@@ -148,12 +148,12 @@ struct BackwardScratch {
   private let packedEach: Int
   private let shape: AttentionShape
   private let type: ComputeType
-  private let tile: KernelTable.Tile
+  private let tile: Tile
 
   init(in arena: Arena, shape: AttentionShape, on executor: Executor) {
     self.shape = shape
     type = executor.compute
-    tile = executor.kernels.tile
+    tile = executor.tile
     let rows = Attention.backwardRows
     let keys = Attention.keyBlock
     floatsEach = 2 * rows * keys + rows + 32

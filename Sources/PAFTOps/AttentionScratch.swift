@@ -59,7 +59,7 @@ struct PackedKeyValues {
     let size = shape.headSize
     let count = sequences.count * shape.keyHeads
     let operands = arena.allocate(PackedMatrix.self, count: max(1, count * kinds))
-    let tile = executor.kernels.tile
+    let tile = executor.tile
     let type = executor.compute
     for s in 0..<sequences.count {
       let length = sequences[s].count
@@ -109,13 +109,13 @@ struct ForwardScratch {
   private let queryBytes: Int
   private let shape: AttentionShape
   private let type: ComputeType
-  private let tile: KernelTable.Tile
+  private let tile: Tile
   private let scoreStride: Int
 
   init(in arena: Arena, shape: AttentionShape, on executor: Executor) {
     self.shape = shape
     type = executor.compute
-    tile = executor.kernels.tile
+    tile = executor.tile
     scoreStride = Attention.keyBlock
     let rows = Attention.queryRows
     floatsEach = rows * scoreStride + 2 * rows + 32

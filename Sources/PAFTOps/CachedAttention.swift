@@ -28,15 +28,15 @@ package enum CachedAttention {
         let state = line + capacity
         for key in first...position {
           line[key - first] = Float(
-            kernels.dot_f32(q.row(row) + head * size, keys.row(base + key) + column, size))
+            kernels.vectors.dot_f32(q.row(row) + head * size, keys.row(base + key) + column, size))
         }
         state[0] = -.infinity
         state[1] = 0
-        _ = kernels.softmaxOnline_f32(line, position - first + 1, shape.scale, state)
+        _ = kernels.rows.softmaxOnline_f32(line, position - first + 1, shape.scale, state)
         let target = output.row(row) + head * size
         target.update(repeating: 0, count: size)
         for key in first...position {
-          kernels.axpy_f32(
+          kernels.vectors.axpy_f32(
             target, values.row(base + key) + column, line[key - first] / state[1], size)
         }
       }

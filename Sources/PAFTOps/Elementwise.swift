@@ -8,7 +8,7 @@ package enum SwiGLU {
   package static func forward(gate: Matrix, up: Matrix, into y: Matrix, on executor: Executor) {
     executor.parallel(y.rows, grain: 4) { range in
       for row in range {
-        executor.kernels.swiglu_f32(y.row(row), gate.row(row), up.row(row), y.columns)
+        executor.kernels.rows.swiglu_f32(y.row(row), gate.row(row), up.row(row), y.columns)
       }
     }
   }
@@ -19,7 +19,7 @@ package enum SwiGLU {
   ) {
     executor.parallel(dy.rows, grain: 4) { range in
       for row in range {
-        executor.kernels.swigluBackward_f32(
+        executor.kernels.rows.swigluBackward_f32(
           dgate.row(row), dup.row(row), dy.row(row), gate.row(row), up.row(row), dy.columns)
       }
     }
@@ -31,7 +31,9 @@ package enum Elementwise {
   /// y += alpha x.
   package static func add(_ x: Matrix, to y: Matrix, alpha: Float = 1, on executor: Executor) {
     executor.parallel(y.rows, grain: 8) { range in
-      for row in range { executor.kernels.axpy_f32(y.row(row), x.row(row), alpha, y.columns) }
+      for row in range {
+        executor.kernels.vectors.axpy_f32(y.row(row), x.row(row), alpha, y.columns)
+      }
     }
   }
 
@@ -60,7 +62,8 @@ package enum Elementwise {
       executor.parallel(blocks) { range in
         for block in range {
           let from = block * size
-          partial[block] = executor.kernels.sumSquares_f32(x + from, min(size, count - from))
+          partial[block] = executor.kernels.vectors.sumSquares_f32(
+            x + from, min(size, count - from))
         }
       }
       var sum = 0.0

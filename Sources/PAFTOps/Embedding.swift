@@ -21,7 +21,7 @@ package enum Embedding {
   ) {
     executor.parallel(dx.columns, grain: 16) { range in
       for row in 0..<dx.rows {
-        executor.kernels.axpy_f32(
+        executor.kernels.vectors.axpy_f32(
           dtable.row(Int(ids[row])) + range.lowerBound, dx.row(row) + range.lowerBound, 1,
           range.count)
       }

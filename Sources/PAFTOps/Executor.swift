@@ -10,9 +10,6 @@ package enum ComputeType: String, Sendable, CaseIterable, BitwiseCopyable {
 
   /// Bytes of one packed operand element.
   @inlinable package var size: Int { self == .f32 ? 4 : 2 }
-
-  /// Reduced dimension as stored: bf16 pairs run along it.
-  @inlinable package func padded(_ k: Int) -> Int { self == .f32 ? k : (k + 1) & ~1 }
 }
 
 /// Where operations run: a team of pinned workers, the kernels of this CPU, and scratch memory.
@@ -34,11 +31,13 @@ package final class Executor: @unchecked Sendable {
   }
 
   package var workers: Int { team.count }
+  /// The micro-tile of this executor's compute type.
+  package var tile: Tile { compute == .f32 ? kernels.gemm.tile_f32 : kernels.gemm.tile_bf16 }
 
   /// Bytes of a weight packed for this executor's kernels and compute type.
   package func packedBytes(outputs: Int, inputs: Int, backward: Bool) -> Int {
     PackedWeight.bytes(
-      outputs: outputs, inputs: inputs, backward: backward, type: compute, tile: kernels.tile)
+      outputs: outputs, inputs: inputs, backward: backward, type: compute, tile: tile)
   }
 
   /// An unfilled packed weight of this executor's layout.
@@ -47,7 +46,7 @@ package final class Executor: @unchecked Sendable {
   {
     PackedWeight(
       in: arena, outputs: outputs, inputs: inputs, backward: backward, type: compute,
-      tile: kernels.tile)
+      tile: tile)
   }
 
   /// Splits 0..<count into one contiguous range per worker, in multiples of `grain`.

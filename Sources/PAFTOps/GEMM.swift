@@ -71,11 +71,11 @@ package enum GEMM {
     let pa = a.address(panel: row, from: k0)
     let pb = b.address(panel: panel, from: reduced + k0)
     if a.type == .f32 {
-      kernels.gemmTile_f32(
+      kernels.gemm.multiply_f32(
         pa.assumingMemoryBound(to: Float.self), pb.assumingMemoryBound(to: Float.self), target,
         depth, c.stride, a.rows(of: row), b.columns(of: panel), alpha, accumulate ? 1 : 0)
     } else {
-      kernels.gemmTile_bf16(
+      kernels.gemm.multiply_bf16(
         pa.assumingMemoryBound(to: UInt16.self), pb.assumingMemoryBound(to: UInt16.self), target,
         depth, c.stride, a.rows(of: row), b.columns(of: panel), alpha, accumulate ? 1 : 0)
     }

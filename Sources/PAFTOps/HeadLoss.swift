@@ -143,8 +143,8 @@ package enum HeadLoss {
         executor.parallel(count, grain: 2) { range in
           for row in range {
             let line = logits.row(row)
-            executor.kernels.logSumExp_f32(line, width, state + 2 * row)
-            let top = executor.kernels.argmax_f32(line, width)
+            executor.kernels.rows.logSumExp_f32(line, width, state + 2 * row)
+            let top = executor.kernels.rows.argmax_f32(line, width)
             if line[top] > best[row] {
               best[row] = line[top]
               arg[row] = Int32(from + top)
@@ -177,7 +177,7 @@ package enum HeadLoss {
       }
       executor.parallel(x.m, grain: 2) { range in
         for row in range {
-          executor.kernels.softmaxGradient_f32(
+          executor.kernels.rows.softmaxGradient_f32(
             logits.row(row), width, rows.lse[row], -coefficients[row])
           let target = Int(targets[row]) - from
           if target >= 0 && target < width { logits.row(row)[target] += coefficients[row] }

@@ -15,7 +15,7 @@ package struct PackedWeight: @unchecked Sendable {
   package var outputs: Int { forward.n }
 
   package static func bytes(
-    outputs: Int, inputs: Int, backward: Bool, type: ComputeType, tile: KernelTable.Tile
+    outputs: Int, inputs: Int, backward: Bool, type: ComputeType, tile: Tile
   ) -> Int {
     PackedMatrix.bytes(k: inputs, n: outputs, type: type, tile: tile)
       + (backward ? PackedMatrix.bytes(k: outputs, n: inputs, type: type, tile: tile) : 0)
@@ -23,7 +23,7 @@ package struct PackedWeight: @unchecked Sendable {
 
   package init(
     in arena: Arena, outputs: Int, inputs: Int, backward: Bool, type: ComputeType,
-    tile: KernelTable.Tile
+    tile: Tile
   ) {
     forward = PackedMatrix(in: arena, k: inputs, n: outputs, type: type, tile: tile)
     self.backward =
@@ -42,7 +42,7 @@ package enum Linear {
   /// Rounds and packs activations for the GEMMs that follow; scratch belongs to the caller.
   package static func pack(_ x: Matrix, in arena: Arena, on executor: Executor) -> PackedRows {
     let rows = PackedRows(
-      in: arena, m: x.rows, k: x.columns, type: executor.compute, tile: executor.kernels.tile)
+      in: arena, m: x.rows, k: x.columns, type: executor.compute, tile: executor.tile)
     rows.pack(from: x, on: executor)
     return rows
   }
@@ -67,7 +67,7 @@ package enum Linear {
     _ bias: UnsafePointer<Float>, to y: Matrix, on executor: Executor
   ) {
     executor.parallel(y.rows, grain: 8) { range in
-      for row in range { executor.kernels.axpy_f32(y.row(row), bias, 1, y.columns) }
+      for row in range { executor.kernels.vectors.axpy_f32(y.row(row), bias, 1, y.columns) }
     }
   }
 
@@ -87,7 +87,7 @@ package enum Linear {
     _ dy: Matrix, _ x: Matrix, into dw: Matrix, alpha: Float = 1, on executor: Executor
   ) {
     executor.withScratch { scratch in
-      let tile = executor.kernels.tile
+      let tile = executor.tile
       let a = PackedRows(
         in: scratch, m: dy.columns, k: dy.rows, type: executor.compute, tile: tile)
       a.pack(from: dy, transposed: true, on: executor)
@@ -103,7 +103,7 @@ package enum Linear {
   ) {
     executor.parallel(dy.columns, grain: 64) { range in
       for row in 0..<dy.rows {
-        executor.kernels.axpy_f32(
+        executor.kernels.vectors.axpy_f32(
           dbias + range.lowerBound, dy.row(row) + range.lowerBound, 1, range.count)
       }
     }

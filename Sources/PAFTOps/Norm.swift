@@ -17,12 +17,12 @@ package enum RMSNorm {
     let groups = x.columns / dim
     executor.parallel(x.rows, grain: 4) { range in
       if groups == 1 && x.stride == y.stride {
-        executor.kernels.rmsNorm_f32(
+        executor.kernels.rows.rmsNorm_f32(
           y.row(range.lowerBound), x.row(range.lowerBound), weight, inverse + range.lowerBound,
           range.count, dim, x.stride, eps)
       } else {
         for row in range {
-          executor.kernels.rmsNorm_f32(
+          executor.kernels.rows.rmsNorm_f32(
             y.row(row), x.row(row), weight, inverse + row * groups, groups, dim, dim, eps)
         }
       }
@@ -47,7 +47,7 @@ package enum RMSNorm {
           let dw = partial.map { $0 + block * dim }
           dw?.update(repeating: 0, count: dim)
           for row in rows {
-            executor.kernels.rmsNormBackward_f32(
+            executor.kernels.rows.rmsNormBackward_f32(
               dx.row(row), dw, dy.row(row), x.row(row), weight, inverse + row * groups, groups,
               dim, dim, assign ? 1 : 0)
           }
@@ -55,7 +55,7 @@ package enum RMSNorm {
       }
       if let dweight, let partial {
         for block in 0..<blocks {
-          executor.kernels.axpy_f32(dweight, partial + block * dim, 1, dim)
+          executor.kernels.vectors.axpy_f32(dweight, partial + block * dim, 1, dim)
         }
       }
     }

@@ -10,18 +10,18 @@ package struct PackedMatrix: @unchecked Sendable, BitwiseCopyable {
   package let k: Int
   package let n: Int
   package let type: ComputeType
-  package let tile: KernelTable.Tile
+  package let tile: Tile
 
   package var panels: Int { (n + tile.columns - 1) / tile.columns }
 
   /// Bytes of a packed k x n operand.
-  package static func bytes(k: Int, n: Int, type: ComputeType, tile: KernelTable.Tile) -> Int {
+  package static func bytes(k: Int, n: Int, type: ComputeType, tile: Tile) -> Int {
     let full = n / tile.columns * tile.columns
     let width = full + (n > full ? tile.width(n - full) : 0)
-    return type.padded(k) * width * type.size
+    return tile.padded(k) * width * type.size
   }
 
-  package init(in arena: Arena, k: Int, n: Int, type: ComputeType, tile: KernelTable.Tile) {
+  package init(in arena: Arena, k: Int, n: Int, type: ComputeType, tile: Tile) {
     let bytes = Self.bytes(k: k, n: n, type: type, tile: tile)
     self.init(
       at: UnsafeMutableRawPointer(arena.allocate(UInt8.self, count: max(64, bytes))), k: k, n: n,
@@ -29,7 +29,7 @@ package struct PackedMatrix: @unchecked Sendable, BitwiseCopyable {
   }
 
   init(
-    at base: UnsafeMutableRawPointer, k: Int, n: Int, type: ComputeType, tile: KernelTable.Tile
+    at base: UnsafeMutableRawPointer, k: Int, n: Int, type: ComputeType, tile: Tile
   ) {
     self.base = base
     self.k = k
@@ -45,7 +45,7 @@ package struct PackedMatrix: @unchecked Sendable, BitwiseCopyable {
   /// Address of `panel` at reduced index `from` (even in bf16).
   @inline(__always) func address(panel: Int, from k0: Int) -> UnsafeMutableRawPointer {
     let width = tile.width(columns(of: panel))
-    let element = panel * tile.columns * type.padded(k) + k0 * width
+    let element = panel * tile.columns * tile.padded(k) + k0 * width
     return base + element * type.size
   }
 
@@ -55,7 +55,7 @@ package struct PackedMatrix: @unchecked Sendable, BitwiseCopyable {
       range.lowerBound % tile.columns == 0
         && (range.upperBound % tile.columns == 0 || range.upperBound == n))
     return PackedMatrix(
-      at: base + range.lowerBound * type.padded(k) * type.size, k: k, n: range.count, type: type,
+      at: base + range.lowerBound * tile.padded(k) * type.size, k: k, n: range.count, type: type,
       tile: tile)
   }
 
@@ -68,16 +68,16 @@ package struct PackedMatrix: @unchecked Sendable, BitwiseCopyable {
     let start = transposed ? source.row(first) : source.base + first
     switch (type, transposed) {
     case (.f32, false):
-      kernels.packB_f32(
+      kernels.gemm.packB_f32(
         target.assumingMemoryBound(to: Float.self), start, columns, k, source.stride)
     case (.f32, true):
-      kernels.packBT_f32(
+      kernels.gemm.packBT_f32(
         target.assumingMemoryBound(to: Float.self), start, columns, k, source.stride)
     case (.bf16, false):
-      kernels.packB_bf16(
+      kernels.gemm.packB_bf16(
         target.assumingMemoryBound(to: UInt16.self), start, columns, k, source.stride)
     case (.bf16, true):
-      kernels.packBT_bf16(
+      kernels.gemm.packBT_bf16(
         target.assumingMemoryBound(to: UInt16.self), start, columns, k, source.stride)
     }
   }
@@ -103,15 +103,15 @@ package struct PackedRows: @unchecked Sendable, BitwiseCopyable {
   package let m: Int
   package let k: Int
   package let type: ComputeType
-  package let tile: KernelTable.Tile
+  package let tile: Tile
 
   package var panels: Int { (m + tile.rows - 1) / tile.rows }
 
-  package static func bytes(m: Int, k: Int, type: ComputeType, tile: KernelTable.Tile) -> Int {
-    (m + tile.rows - 1) / tile.rows * tile.rows * type.padded(k) * type.size
+  package static func bytes(m: Int, k: Int, type: ComputeType, tile: Tile) -> Int {
+    (m + tile.rows - 1) / tile.rows * tile.rows * tile.padded(k) * type.size
   }
 
-  package init(in arena: Arena, m: Int, k: Int, type: ComputeType, tile: KernelTable.Tile) {
+  package init(in arena: Arena, m: Int, k: Int, type: ComputeType, tile: Tile) {
     let bytes = Self.bytes(m: m, k: k, type: type, tile: tile)
     self.init(
       at: UnsafeMutableRawPointer(arena.allocate(UInt8.self, count: max(64, bytes))), m: m, k: k,
@@ -119,7 +119,7 @@ package struct PackedRows: @unchecked Sendable, BitwiseCopyable {
   }
 
   init(
-    at base: UnsafeMutableRawPointer, m: Int, k: Int, type: ComputeType, tile: KernelTable.Tile
+    at base: UnsafeMutableRawPointer, m: Int, k: Int, type: ComputeType, tile: Tile
   ) {
     self.base = base
     self.m = m
@@ -131,7 +131,7 @@ package struct PackedRows: @unchecked Sendable, BitwiseCopyable {
   @inline(__always) func rows(of panel: Int) -> Int { min(tile.rows, m - panel * tile.rows) }
 
   @inline(__always) func address(panel: Int, from k0: Int) -> UnsafeMutableRawPointer {
-    base + (panel * type.padded(k) + k0) * tile.rows * type.size
+    base + (panel * tile.padded(k) + k0) * tile.rows * type.size
   }
 
   /// Fills one panel. `transposed`: the source is stored [k, m].
@@ -143,13 +143,16 @@ package struct PackedRows: @unchecked Sendable, BitwiseCopyable {
     let start = transposed ? source.base + first : source.row(first)
     switch (type, transposed) {
     case (.f32, false):
-      kernels.packA_f32(target.assumingMemoryBound(to: Float.self), start, rows, k, source.stride)
+      kernels.gemm.packA_f32(
+        target.assumingMemoryBound(to: Float.self), start, rows, k, source.stride)
     case (.f32, true):
-      kernels.packAT_f32(target.assumingMemoryBound(to: Float.self), start, rows, k, source.stride)
+      kernels.gemm.packAT_f32(
+        target.assumingMemoryBound(to: Float.self), start, rows, k, source.stride)
     case (.bf16, false):
-      kernels.packA_bf16(target.assumingMemoryBound(to: UInt16.self), start, rows, k, source.stride)
+      kernels.gemm.packA_bf16(
+        target.assumingMemoryBound(to: UInt16.self), start, rows, k, source.stride)
     case (.bf16, true):
-      kernels.packAT_bf16(
+      kernels.gemm.packAT_bf16(
         target.assumingMemoryBound(to: UInt16.self), start, rows, k, source.stride)
     }
   }

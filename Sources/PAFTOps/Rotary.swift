@@ -25,7 +25,7 @@ package enum Rotary {
     executor.parallel(x.rows, grain: 8) { range in
       for row in range {
         let position = Int(positions[row])
-        executor.kernels.rope_f32(
+        executor.kernels.rows.rope_f32(
           x.row(row), table.cos.row(position), table.sin.row(position), heads, headSize, sign)
       }
     }

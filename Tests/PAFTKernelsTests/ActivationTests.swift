@@ -11,7 +11,7 @@ import Testing
       let (gates, ups) = (gateValues(n), Draw("up").floats(n, size: 2))
       let (gate, up) = (Guarded(gates), Guarded(ups))
       let y = Guarded<Float>(n, filledWith: .nan)
-      table.swiglu_f32(y.pointer, gate.pointer, up.pointer, n)
+      table.rows.swiglu_f32(y.pointer, gate.pointer, up.pointer, n)
       let expected = (0..<n).map { i in
         Double(gates[i]) / (1 + exp(-Double(gates[i]))) * Double(ups[i])
       }
@@ -32,7 +32,7 @@ import Testing
         let (gate, up, dy) = (Guarded(gates), Guarded(ups), Guarded(dys))
         let dgate = inPlace ? gate : Guarded<Float>(n, filledWith: .nan)
         let dup = inPlace ? up : Guarded<Float>(n, filledWith: .nan)
-        table.swigluBackward_f32(
+        table.rows.swigluBackward_f32(
           dgate.pointer, dup.pointer, dy.pointer, gate.pointer, up.pointer, n)
         var (gateExpected, upExpected, bounds) = ([Double](), [Double](), [Double]())
         for i in 0..<n {

@@ -31,9 +31,10 @@ import Testing
 
   @Test("Tiles agree with the panel layout", arguments: KernelTable.available)
   func tiles(table: KernelTable) {
-    #expect(table.tile.columns % table.tile.lanes == 0)
-    #expect(table.tile.width(1) == table.tile.lanes)
-    #expect(table.tile.width(table.tile.lanes + 1) == 2 * table.tile.lanes)
-    #expect(table.tile.width(table.tile.columns) == table.tile.columns)
+    #expect(table.gemm.tile_f32.columns % table.gemm.tile_f32.lanes == 0)
+    #expect(table.gemm.tile_f32.width(1) == table.gemm.tile_f32.lanes)
+    #expect(
+      table.gemm.tile_f32.width(table.gemm.tile_f32.lanes + 1) == 2 * table.gemm.tile_f32.lanes)
+    #expect(table.gemm.tile_f32.width(table.gemm.tile_f32.columns) == table.gemm.tile_f32.columns)
   }
 }

@@ -10,9 +10,9 @@ private enum Layout: CaseIterable { case straight, transposed }
 @Suite(.pooled) struct GEMMTests {
   @Test("A packed product equals the sum in Double", arguments: KernelTable.available)
   func product(table: KernelTable) {
-    let (lanes, columns) = (table.tile.lanes, table.tile.columns)
+    let (lanes, columns) = (table.gemm.tile_f32.lanes, table.gemm.tile_f32.columns)
     let widths = Set([1, 2, lanes - 1, lanes, lanes + 1, 2 * lanes + 3, columns - 1, columns])
-    for rows in 1...table.tile.rows {
+    for rows in 1...table.gemm.tile_f32.rows {
       for width in widths.sorted() where (1...columns).contains(width) {
         for (i, k) in [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 127].enumerated() {
           let a: Layout = i % 2 == 0 ? .straight : .transposed
@@ -32,17 +32,17 @@ private enum Layout: CaseIterable { case straight, transposed }
     alpha: Float, accumulate: Int
   ) {
     let (a, b) = (Source("a", la, rows, k), Source("b", lb, columns, k))
-    let pa = Guarded<Float>(k * table.tile.rows, filledWith: .nan)
-    let pb = Guarded<Float>(k * table.tile.width(columns), filledWith: .nan)
-    (la == .straight ? table.packA_f32 : table.packAT_f32)(
+    let pa = Guarded<Float>(k * table.gemm.tile_f32.rows, filledWith: .nan)
+    let pb = Guarded<Float>(k * table.gemm.tile_f32.width(columns), filledWith: .nan)
+    (la == .straight ? table.gemm.packA_f32 : table.gemm.packAT_f32)(
       pa.pointer, a.memory.pointer, rows, k, a.stride)
-    (lb == .transposed ? table.packB_f32 : table.packBT_f32)(
+    (lb == .transposed ? table.gemm.packB_f32 : table.gemm.packBT_f32)(
       pb.pointer, b.memory.pointer, columns, k, b.stride)
     check(
       table, "f32", rows, columns, k, alpha, accumulate, a: a.value, b: b.value,
       unit: roundoff
     ) { c, ldc in
-      table.gemmTile_f32(pa.pointer, pb.pointer, c, k, ldc, rows, columns, alpha, accumulate)
+      table.gemm.multiply_f32(pa.pointer, pb.pointer, c, k, ldc, rows, columns, alpha, accumulate)
     }
     #expect(pa.isIntact && pb.isIntact)
     Pool.current.drain()
@@ -54,11 +54,11 @@ private enum Layout: CaseIterable { case straight, transposed }
   ) {
     let (a, b) = (Source("a", la, rows, k), Source("b", lb, columns, k))
     let pairs = (k + 1) / 2 * 2
-    let pa = Guarded<UInt16>(pairs * table.tile.rows, filledWith: 0x7FFF)
-    let pb = Guarded<UInt16>(pairs * table.tile.width(columns), filledWith: 0x7FFF)
-    (la == .straight ? table.packA_bf16 : table.packAT_bf16)(
+    let pa = Guarded<UInt16>(pairs * table.gemm.tile_f32.rows, filledWith: 0x7FFF)
+    let pb = Guarded<UInt16>(pairs * table.gemm.tile_f32.width(columns), filledWith: 0x7FFF)
+    (la == .straight ? table.gemm.packA_bf16 : table.gemm.packAT_bf16)(
       pa.pointer, a.memory.pointer, rows, k, a.stride)
-    (lb == .transposed ? table.packB_bf16 : table.packBT_bf16)(
+    (lb == .transposed ? table.gemm.packB_bf16 : table.gemm.packBT_bf16)(
       pb.pointer, b.memory.pointer, columns, k, b.stride)
     // Operands rounded once, products exact: what is left is the Float accumulation.
     check(
@@ -66,7 +66,7 @@ private enum Layout: CaseIterable { case straight, transposed }
       a: { Double(BF16(Float(a.value($0, $1))).float) },
       b: { Double(BF16(Float(b.value($0, $1))).float) }, unit: 2 * roundoff
     ) { c, ldc in
-      table.gemmTile_bf16(pa.pointer, pb.pointer, c, k, ldc, rows, columns, alpha, accumulate)
+      table.gemm.multiply_bf16(pa.pointer, pb.pointer, c, k, ldc, rows, columns, alpha, accumulate)
     }
     #expect(pa.isIntact && pb.isIntact)
     Pool.current.drain()
@@ -117,28 +117,28 @@ private enum Layout: CaseIterable { case straight, transposed }
   func panels(table: KernelTable) {
     for k in [0, 1, 2, 7, 8, 9, 16, 17, 33, 50] {
       for layout in Layout.allCases {
-        for rows in 1...table.tile.rows {
+        for rows in 1...table.gemm.tile_f32.rows {
           let a = Source("a", layout, rows, k)
-          let mr = table.tile.rows
+          let mr = table.gemm.tile_f32.rows
           let p = Guarded<Float>(k * mr, filledWith: .nan)
           let h = Guarded<UInt16>((k + 1) / 2 * 2 * mr, filledWith: 0x7FFF)
           let straight = layout == .straight
-          (straight ? table.packA_f32 : table.packAT_f32)(
+          (straight ? table.gemm.packA_f32 : table.gemm.packAT_f32)(
             p.pointer, a.memory.pointer, rows, k, a.stride)
-          (straight ? table.packA_bf16 : table.packAT_bf16)(
+          (straight ? table.gemm.packA_bf16 : table.gemm.packAT_bf16)(
             h.pointer, a.memory.pointer, rows, k, a.stride)
           #expect(p.values == panel(a, k, width: mr, valid: rows), "\(table.name) A \(layout) \(k)")
           #expect(h.values == pairs(a, k, width: mr, valid: rows), "\(table.name) A \(layout) \(k)")
         }
-        for columns in 1...table.tile.columns {
+        for columns in 1...table.gemm.tile_f32.columns {
           let b = Source("b", layout, columns, k)
-          let width = table.tile.width(columns)
+          let width = table.gemm.tile_f32.width(columns)
           let p = Guarded<Float>(k * width, filledWith: .nan)
           let h = Guarded<UInt16>((k + 1) / 2 * 2 * width, filledWith: 0x7FFF)
           let straight = layout == .transposed
-          (straight ? table.packB_f32 : table.packBT_f32)(
+          (straight ? table.gemm.packB_f32 : table.gemm.packBT_f32)(
             p.pointer, b.memory.pointer, columns, k, b.stride)
-          (straight ? table.packB_bf16 : table.packBT_bf16)(
+          (straight ? table.gemm.packB_bf16 : table.gemm.packBT_bf16)(
             h.pointer, b.memory.pointer, columns, k, b.stride)
           #expect(
             p.values == panel(b, k, width: width, valid: columns), "\(table.name) B \(layout) \(k)")
@@ -172,14 +172,14 @@ private enum Layout: CaseIterable { case straight, transposed }
     "A product with bf16 operands is within two operand roundings", arguments: KernelTable.available
   )
   func operandRounding(table: KernelTable) {
-    let (rows, columns, k) = (table.tile.rows, table.tile.columns, 200)
+    let (rows, columns, k) = (table.gemm.tile_f32.rows, table.gemm.tile_f32.columns, 200)
     let (a, b) = (Source("a", .straight, rows, k), Source("b", .transposed, columns, k))
     let pa = Guarded<UInt16>(k * rows, filledWith: 0)
-    let pb = Guarded<UInt16>(k * table.tile.width(columns), filledWith: 0)
+    let pb = Guarded<UInt16>(k * table.gemm.tile_f32.width(columns), filledWith: 0)
     let c = Guarded<Float>(rows * columns, filledWith: 0)
-    table.packA_bf16(pa.pointer, a.memory.pointer, rows, k, a.stride)
-    table.packB_bf16(pb.pointer, b.memory.pointer, columns, k, b.stride)
-    table.gemmTile_bf16(pa.pointer, pb.pointer, c.pointer, k, columns, rows, columns, 1, 0)
+    table.gemm.packA_bf16(pa.pointer, a.memory.pointer, rows, k, a.stride)
+    table.gemm.packB_bf16(pb.pointer, b.memory.pointer, columns, k, b.stride)
+    table.gemm.multiply_bf16(pa.pointer, pb.pointer, c.pointer, k, columns, rows, columns, 1, 0)
     for row in 0..<rows {
       for column in 0..<columns {
         var (sum, size) = (0.0, 0.0)

@@ -16,7 +16,7 @@ import Testing
         let given = x.values
         let y = inPlace ? x : Guarded<Float>(given.count, filledWith: .nan)
         let inverse = Guarded<Float>(rows, filledWith: .nan)
-        table.rmsNorm_f32(
+        table.rows.rmsNorm_f32(
           y.pointer, x.pointer, w.pointer, inverse.pointer, rows, dim, stride, eps)
         #expect(x.isIntact && y.isIntact && inverse.isIntact)
         var expected = given.map { _ in Double.nan }
@@ -42,7 +42,7 @@ import Testing
       let x = Guarded<Float>(35, filledWith: value)
       let w = Guarded<Float>(35, filledWith: 1)
       let inverse = Guarded<Float>(1, filledWith: 0)
-      table.rmsNorm_f32(x.pointer, x.pointer, w.pointer, inverse.pointer, 1, 35, 35, 1e-6)
+      table.rows.rmsNorm_f32(x.pointer, x.pointer, w.pointer, inverse.pointer, 1, 35, 35, 1e-6)
       let expected = Double(value) / (Double(value) * Double(value) + 1e-6).squareRoot()
       expectClose(x.values, Array(repeating: expected, count: 35), "\(table.name) \(value)") { _ in
         roundoff * 24 * abs(expected) + 0x1p-149
@@ -74,7 +74,7 @@ import Testing
     let dw = Guarded(Draw("dw").floats(dim))
     let (xs, dys, dxs, dws) = (x.values, dy.values, dx.values, dw.values)
     let inverse = Guarded((0..<rows).map { Float(inverseRoot(xs, $0 * stride, dim, 1e-5)) })
-    table.rmsNormBackward_f32(
+    table.rows.rmsNormBackward_f32(
       dx.pointer, hasWeight ? dw.pointer : nil, dy.pointer, x.pointer, w.pointer, inverse.pointer,
       rows, dim, stride, assign)
     var expected = xs.map { _ in Double.nan }

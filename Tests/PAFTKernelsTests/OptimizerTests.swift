@@ -23,7 +23,7 @@ import Testing
           learningRate: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.1,
           correction1: Float(1 - c1), correction2: Float(1 - c2), gradientScale: 0.5)
         scalars.withFloats {
-          table.adamW_f32(p.pointer, m.pointer, v.pointer, Guarded(gs).pointer, n, $0)
+          table.optimizer.adamW_f32(p.pointer, m.pointer, v.pointer, Guarded(gs).pointer, n, $0)
         }
         let (rate, decay, eps) = (Double(Float(1e-2)), Double(Float(0.1)), Double(Float(1e-8)))
         let (b1, b2) = (Double(Float(0.9)), Double(Float(0.999)))
@@ -53,7 +53,9 @@ import Testing
     AdamWScalars(
       learningRate: 0.5, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.5,
       correction1: 0.1, correction2: 0.001, gradientScale: 1
-    ).withFloats { table.adamW_f32(p.pointer, m.pointer, v.pointer, zeros.pointer, n, $0) }
+    ).withFloats {
+      table.optimizer.adamW_f32(p.pointer, m.pointer, v.pointer, zeros.pointer, n, $0)
+    }
     #expect(p.values.allSatisfy { $0 == 1.5 })
     #expect(m.values.allSatisfy { $0 == 0 } && v.values.allSatisfy { $0 == 0 })
   }
@@ -67,7 +69,7 @@ import Testing
       let deltas = Draw("delta").floats(n, size: 0.02)
       let ps = zip(bases, deltas).map { $0 + $1 }
       let (p, threshold) = (Guarded(ps), Float(0.01))
-      table.softThreshold_f32(p.pointer, Guarded(bases).pointer, threshold, n)
+      table.optimizer.softThreshold_f32(p.pointer, Guarded(bases).pointer, threshold, n)
       #expect(p.isIntact)
       for i in 0..<n {
         let delta = ps[i] - bases[i]
@@ -82,11 +84,11 @@ import Testing
     }
     let edges = Guarded<Float>([1.25, 0.75, 1, 1.5, .nan, .infinity, -0.0])
     let bases = Guarded<Float>([1, 1, 1, 1, 1, 1, -0.0])
-    table.softThreshold_f32(edges.pointer, bases.pointer, 0.25, 7)
+    table.optimizer.softThreshold_f32(edges.pointer, bases.pointer, 0.25, 7)
     #expect(Array(edges.values[0..<4]) == [1, 1, 1, 1.25])
     #expect(edges.pointer[4].isNaN && edges.pointer[5] == .infinity)
     #expect(edges.pointer[6].bitPattern == (-0.0 as Float).bitPattern)
-    table.softThreshold_f32(bases.pointer, bases.pointer, 0, 7)
+    table.optimizer.softThreshold_f32(bases.pointer, bases.pointer, 0, 7)
     #expect(bases.values == [1, 1, 1, 1, 1, 1, 0])
     #expect(bases.pointer[6].bitPattern == (-0.0 as Float).bitPattern)
   }

@@ -17,7 +17,7 @@ import Testing
         let x = Guarded(given)
         for sign: Float in [1, -1] {
           let before = x.values
-          table.rope_f32(x.pointer, cosines.pointer, sines.pointer, heads, dim, sign)
+          table.rows.rope_f32(x.pointer, cosines.pointer, sines.pointer, heads, dim, sign)
           var expected = before.map(Double.init)
           for head in 0..<heads {
             for i in 0..<half {

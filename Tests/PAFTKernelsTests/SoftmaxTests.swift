@@ -16,7 +16,7 @@ import Testing
       -87.4, -103.9, -103.97, -103.98, -104, -105, -1e4, -3e38, -.infinity, .nan,
     ]
     let x = Guarded(xs)
-    table.softmaxGradient_f32(x.pointer, xs.count, 0, 1)
+    table.rows.softmaxGradient_f32(x.pointer, xs.count, 0, 1)
     let expected = xs.map { exp(Double($0)) }
     var worst = 0.0
     for i in xs.indices {
@@ -43,7 +43,7 @@ import Testing
         for piece in 0..<pieces {
           let part = Array(scores[n * piece / pieces..<n * (piece + 1) / pieces])
           let s = Guarded(part)
-          let shrink = table.softmaxOnline_f32(s.pointer, part.count, scale, state.pointer)
+          let shrink = table.rows.softmaxOnline_f32(s.pointer, part.count, scale, state.pointer)
           probabilities = probabilities.map { $0 * shrink } + s.values
           #expect(s.isIntact && state.isIntact)
         }
@@ -64,17 +64,17 @@ import Testing
   func masked(table: KernelTable) {
     let state = Guarded<Float>([-.infinity, 0])
     let row = Guarded<Float>(37, filledWith: -.infinity)
-    #expect(table.softmaxOnline_f32(row.pointer, 37, 1, state.pointer) == 0)
+    #expect(table.rows.softmaxOnline_f32(row.pointer, 37, 1, state.pointer) == 0)
     #expect(row.values.allSatisfy { $0 == 0 })
     #expect(state.values == [-.infinity, 0])
-    #expect(table.softmaxOnline_f32(row.pointer, 0, 1, state.pointer) == 0)
+    #expect(table.rows.softmaxOnline_f32(row.pointer, 0, 1, state.pointer) == 0)
 
     let half = Guarded<Float>((0..<37).map { $0 < 20 ? -.infinity : 5 })
-    #expect(table.softmaxOnline_f32(half.pointer, 37, 1, state.pointer) == 0)
+    #expect(table.rows.softmaxOnline_f32(half.pointer, 37, 1, state.pointer) == 0)
     #expect(half.values == (0..<37).map { $0 < 20 ? 0 : 1 })
     #expect(state.values == [5, 17])
     let more = Guarded<Float>(37, filledWith: -.infinity)
-    #expect(table.softmaxOnline_f32(more.pointer, 37, 1, state.pointer) == 1)
+    #expect(table.rows.softmaxOnline_f32(more.pointer, 37, 1, state.pointer) == 1)
     #expect(state.values == [5, 17])
   }
 
@@ -83,7 +83,7 @@ import Testing
     for at in [0, 5, 18, 36] {
       let row = Guarded<Float>((0..<37).map { $0 == at ? .nan : 1 })
       let state = Guarded<Float>([-.infinity, 0])
-      _ = table.softmaxOnline_f32(row.pointer, 37, 1, state.pointer)
+      _ = table.rows.softmaxOnline_f32(row.pointer, 37, 1, state.pointer)
       #expect(state.pointer[1].isNaN)
     }
   }
@@ -96,7 +96,7 @@ import Testing
       let gradients = Draw("dp").floats(n)
       let (scale, lse, delta) = (Float(0.4), Float(7.5), Float(0.21))
       let (s, dp) = (Guarded(scores), Guarded(gradients))
-      table.softmaxBackward_f32(s.pointer, dp.pointer, n, scale, lse, delta)
+      table.rows.softmaxBackward_f32(s.pointer, dp.pointer, n, scale, lse, delta)
       let p = scores.map { exp(Double($0) * Double(scale) - Double(lse)) }
       let unit = roundoff * 30
       expectClose(s.values, p, "\(table.name) p \(n)") { unit * p[$0] }
@@ -116,7 +116,7 @@ import Testing
       for offset: Float in [0, 3000, -3000] {
         let rows = (0..<3).map { i in Draw("row\(i)").floats(n, size: 20).map { $0 + offset } }
         let state = Guarded<Float>([-.infinity, 0])
-        for row in rows { table.logSumExp_f32(Guarded(row).pointer, n, state.pointer) }
+        for row in rows { table.rows.logSumExp_f32(Guarded(row).pointer, n, state.pointer) }
         let all = rows.flatMap { $0 }
         guard let maximum = all.max() else {
           #expect(state.values == [-.infinity, 0])
@@ -124,16 +124,16 @@ import Testing
         }
         let sum = all.reduce(0.0) { $0 + exp(Double($1) - Double(maximum)) }
         #expect(state.pointer[0] == maximum)
-        let bound = roundoff * (20 + Double(min(n, 2048)) / Double(table.tile.lanes)) * sum
+        let bound = roundoff * (20 + Double(min(n, 2048)) / Double(table.gemm.tile_f32.lanes)) * sum
         #expect(abs(Double(state.pointer[1]) - sum) <= bound, "\(table.name) n \(n)")
       }
     }
     let state = Guarded<Float>([-.infinity, 0])
-    table.logSumExp_f32(Guarded<Float>(19, filledWith: -.infinity).pointer, 19, state.pointer)
+    table.rows.logSumExp_f32(Guarded<Float>(19, filledWith: -.infinity).pointer, 19, state.pointer)
     #expect(state.values == [-.infinity, 0])
-    table.logSumExp_f32(Guarded<Float>(19, filledWith: 1e4).pointer, 19, state.pointer)
+    table.rows.logSumExp_f32(Guarded<Float>(19, filledWith: 1e4).pointer, 19, state.pointer)
     #expect(state.values == [1e4, 19])
-    table.logSumExp_f32(Guarded<Float>(19, filledWith: .nan).pointer, 19, state.pointer)
+    table.rows.logSumExp_f32(Guarded<Float>(19, filledWith: .nan).pointer, 19, state.pointer)
     #expect(state.pointer[1].isNaN)
   }
 
@@ -142,7 +142,7 @@ import Testing
     for n in awkwardLengths {
       let xs = Draw("x").floats(n, size: 10)
       let x = Guarded(xs)
-      table.softmaxGradient_f32(x.pointer, n, 11.5, 0.125)
+      table.rows.softmaxGradient_f32(x.pointer, n, 11.5, 0.125)
       let expected = xs.map { 0.125 * exp(Double($0) - 11.5) }
       // x - lse is below 22 and rounded once: 11 roundings of the result.
       expectClose(x.values, expected, "\(table.name) n \(n)") { roundoff * 30 * expected[$0] }
@@ -156,20 +156,20 @@ import Testing
       let xs = Draw("x").floats(n)
       var best = 0
       for i in 0..<n where xs[i] > xs[best] { best = i }
-      #expect(table.argmax_f32(Guarded(xs).pointer, n) == best)
+      #expect(table.rows.argmax_f32(Guarded(xs).pointer, n) == best)
       for first in Set([0, n / 3, n - 1]) {
         var ties = xs
         ties[first] = 7
         ties[n - 1] = 7
         if first > 0 { ties[0] = .nan }
-        #expect(table.argmax_f32(Guarded(ties).pointer, n) == first, "\(table.name) n \(n)")
+        #expect(table.rows.argmax_f32(Guarded(ties).pointer, n) == first, "\(table.name) n \(n)")
       }
-      #expect(table.argmax_f32(Guarded<Float>(n, filledWith: -.infinity).pointer, n) == 0)
-      #expect(table.argmax_f32(Guarded<Float>(n, filledWith: .nan).pointer, n) == 0)
+      #expect(table.rows.argmax_f32(Guarded<Float>(n, filledWith: -.infinity).pointer, n) == 0)
+      #expect(table.rows.argmax_f32(Guarded<Float>(n, filledWith: .nan).pointer, n) == 0)
       var lonely = [Float](repeating: .nan, count: n)
       lonely[n - 1] = -.infinity
-      #expect(table.argmax_f32(Guarded(lonely).pointer, n) == n - 1, "\(table.name) n \(n)")
+      #expect(table.rows.argmax_f32(Guarded(lonely).pointer, n) == n - 1, "\(table.name) n \(n)")
     }
-    #expect(table.argmax_f32(Guarded<Float>([-1, -0.0, 0, -2]).pointer, 4) == 1)
+    #expect(table.rows.argmax_f32(Guarded<Float>([-1, -0.0, 0, -2]).pointer, 4) == 1)
   }
 }

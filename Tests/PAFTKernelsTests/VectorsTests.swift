@@ -10,11 +10,11 @@ import Testing
     for n in awkwardLengths {
       let (xs, ys, alpha) = (Draw("x").floats(n), Draw("y").floats(n), Float(-1.7))
       let y = Guarded(ys)
-      table.axpy_f32(y.pointer, Guarded(xs).pointer, alpha, n)
+      table.vectors.axpy_f32(y.pointer, Guarded(xs).pointer, alpha, n)
       let expected = (0..<n).map { Double(ys[$0]) + Double(alpha) * Double(xs[$0]) }
       expectClose(y.values, expected, "\(table.name) axpy \(n)") { _ in 3 * roundoff * 2.7 }
       let before = y.values
-      table.scale_f32(y.pointer, alpha, n)
+      table.vectors.scale_f32(y.pointer, alpha, n)
       #expect(y.values == before.map { $0 * alpha })
       #expect(y.isIntact)
     }
@@ -33,15 +33,16 @@ import Testing
         absolute += abs(Double(xs[i]))
       }
       let unit = 0x1p-52 * Double(n + 1)
-      #expect(abs(table.dot_f32(x.pointer, y.pointer, n) - dot) <= unit * size)
-      #expect(abs(table.sumSquares_f32(x.pointer, n) - squares) <= unit * squares)
-      #expect(abs(table.sumAbsolute_f32(x.pointer, n) - absolute) <= unit * absolute)
+      #expect(abs(table.vectors.dot_f32(x.pointer, y.pointer, n) - dot) <= unit * size)
+      #expect(abs(table.vectors.sumSquares_f32(x.pointer, n) - squares) <= unit * squares)
+      #expect(abs(table.vectors.sumAbsolute_f32(x.pointer, n) - absolute) <= unit * absolute)
       #expect(
-        table.dot_f32(x.pointer, y.pointer, n) == table.dot_f32(x.pointer, y.pointer, n))
+        table.vectors.dot_f32(x.pointer, y.pointer, n)
+          == table.vectors.dot_f32(x.pointer, y.pointer, n))
     }
     let big = Guarded<Float>(77, filledWith: 1e30)
     let squares = Double(Float(1e30)) * Double(Float(1e30)) * 77
-    #expect(abs(table.sumSquares_f32(big.pointer, 77) - squares) <= 0x1p-45 * squares)
+    #expect(abs(table.vectors.sumSquares_f32(big.pointer, 77) - squares) <= 0x1p-45 * squares)
   }
 
   @Test("The sum of squares shows NaN and infinity anywhere", arguments: KernelTable.available)
@@ -50,9 +51,9 @@ import Testing
       for at in 0..<n {
         var xs = [Float](repeating: 1, count: n)
         xs[at] = .nan
-        #expect(table.sumSquares_f32(Guarded(xs).pointer, n).isNaN)
+        #expect(table.vectors.sumSquares_f32(Guarded(xs).pointer, n).isNaN)
         xs[at] = -.infinity
-        #expect(table.sumSquares_f32(Guarded(xs).pointer, n) == .infinity)
+        #expect(table.vectors.sumSquares_f32(Guarded(xs).pointer, n) == .infinity)
       }
     }
   }
@@ -63,7 +64,7 @@ import Testing
     let signs: [Float] = [1, -1, 0, 0, 1, -1, 1, -1, .nan]
     for n in awkwardLengths {
       let x = Guarded((0..<n).map { kinds[$0 % kinds.count] })
-      table.sign_f32(x.pointer, n)
+      table.vectors.sign_f32(x.pointer, n)
       for i in 0..<n {
         let expected = signs[i % kinds.count]
         let found = x.pointer[i]
@@ -79,8 +80,8 @@ import Testing
     let all = Guarded<UInt16>((0...65_535).map { UInt16($0) })
     let floats = Guarded<Float>(65_536, filledWith: 0)
     let back = Guarded<UInt16>(65_536, filledWith: 0)
-    table.fromBF16(floats.pointer, all.pointer, 65_536)
-    table.toBF16(back.pointer, floats.pointer, 65_536)
+    table.vectors.fromBF16(floats.pointer, all.pointer, 65_536)
+    table.vectors.toBF16(back.pointer, floats.pointer, 65_536)
     for i in 0..<65_536 {
       #expect(floats.pointer[i].bitPattern == UInt32(i) << 16)
       let isNaN = floats.pointer[i].isNaN
@@ -100,7 +101,7 @@ import Testing
       }
       let source = Guarded(bits.map { Float(bitPattern: $0) })
       let rounded = Guarded<UInt16>(n, filledWith: 0)
-      table.toBF16(rounded.pointer, source.pointer, n)
+      table.vectors.toBF16(rounded.pointer, source.pointer, n)
       #expect(source.isIntact && rounded.isIntact)
       for i in 0..<n {
         let value = source.pointer[i]

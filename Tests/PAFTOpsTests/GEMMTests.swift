@@ -20,7 +20,7 @@ struct GEMMTests {
 
   /// Sides around the tile of `isa`, and primes.
   private static func sides(_ isa: String) throws -> (rows: [Int], columns: [Int]) {
-    let tile = try KernelTable.select(forced: isa).tile
+    let tile = try KernelTable.select(forced: isa).gemm.tile_f32
     func around(_ size: Int) -> [Int] { [1, size - 1, size, size + 1, 2 * size + 3] }
     return (around(tile.rows), around(tile.columns) + [tile.lanes + 1])
   }
@@ -36,7 +36,7 @@ struct GEMMTests {
     executor.withScratch { scratch in
       let left = Linear.pack(a.matrix, in: scratch, on: executor)
       let right = PackedMatrix(
-        in: scratch, k: b.rows, n: c.n, type: type, tile: executor.kernels.tile)
+        in: scratch, k: b.rows, n: c.n, type: type, tile: executor.tile)
       right.pack(from: b.matrix, transposed: false, on: executor)
       GEMM.multiply(
         left, right, reduced: c.before, into: target.matrix, alpha: c.alpha,

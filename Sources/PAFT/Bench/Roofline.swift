@@ -16,7 +16,7 @@ enum Roofline {
   /// Multiply-adds per second of all workers together: the micro-tile on operands that never leave
   /// the core's caches. It loads 10 registers per 24 products, so the product units are what binds.
   static func peak(_ executor: Executor) -> Measurement {
-    let tile = executor.kernels.tile
+    let tile = executor.tile
     let type = executor.compute
     let depth = max(8, panelBytes / (tile.columns * type.size))
     let flops = 2 * Double(tile.rows * tile.columns * depth)
@@ -34,11 +34,11 @@ enum Roofline {
           let c = (a + 4 * tile.rows * depth).assumingMemoryBound(to: Float.self)
           for _ in 0..<calls {
             if type == .f32 {
-              executor.kernels.gemmTile_f32(
+              executor.kernels.gemm.multiply_f32(
                 a.assumingMemoryBound(to: Float.self), b.assumingMemoryBound(to: Float.self), c,
                 depth, tile.columns, tile.rows, tile.columns, 1, 0)
             } else {
-              executor.kernels.gemmTile_bf16(
+              executor.kernels.gemm.multiply_bf16(
                 a.assumingMemoryBound(to: UInt16.self), b.assumingMemoryBound(to: UInt16.self), c,
                 depth, tile.columns, tile.rows, tile.columns, 1, 0)
             }
@@ -63,7 +63,7 @@ enum Roofline {
       Elementwise.zero(y, count: count, on: executor)
       let seconds = Timing.best(7) {
         executor.parallel(count, grain: 4096) { range in
-          executor.kernels.axpy_f32(y + range.lowerBound, x + range.lowerBound, 1, range.count)
+          executor.kernels.vectors.axpy_f32(y + range.lowerBound, x + range.lowerBound, 1, range.count)
         }
       }
       return Measurement(

@@ -6,7 +6,6 @@ import PAFTKernelAVX2
 import PAFTKernelAVX512
 import PAFTKernelAVX512BF16
 @_exported import PAFTKernelInterface
-import PAFTKernelReference
 
 /// The choice of a kernel table, made once at start; nothing below asks again what the CPU has.
 extension KernelTable {

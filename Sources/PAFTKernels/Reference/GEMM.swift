@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import PAFTBase
-import PAFTKernelInterface
 
 /// The reference micro-tile: small, so that tests meet every tail quickly.
-let referenceTile = KernelTable.Tile(rows: 4, columns: 8, lanes: 4)
+let referenceTile = Tile(rows: 4, columns: 8, lanes: 4, depth: 1)
+let referencePairTile = Tile(rows: 4, columns: 8, lanes: 4, depth: 2)
 
 /// C[rows, columns] = alpha * A·B (+ C); each element is one sum over k in Double.
-func gemmTile_f32(
+func multiply_f32(
   _ a: KernelTable.In, _ b: KernelTable.In, _ c: KernelTable.Out, _ k: Int, _ ldc: Int,
   _ rows: Int, _ columns: Int, _ alpha: Float, _ accumulate: Int
 ) {
@@ -24,7 +24,7 @@ func gemmTile_f32(
 }
 
 /// The same over [ceil(k/2)][rows or columns][2] pairs of BF16; products are exact in Double.
-func gemmTile_bf16(
+func multiply_bf16(
   _ a: KernelTable.In16, _ b: KernelTable.In16, _ c: KernelTable.Out, _ k: Int, _ ldc: Int,
   _ rows: Int, _ columns: Int, _ alpha: Float, _ accumulate: Int
 ) {

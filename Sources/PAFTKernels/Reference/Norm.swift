@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import PAFTKernelInterface
-
 /// y = x * r * w, r = 1/sqrt(mean(x^2) + eps) (Zhang, Sennrich 2019).
 func rmsNorm_f32(
   _ y: KernelTable.Out, _ x: KernelTable.In, _ w: KernelTable.In, _ inverse: KernelTable.Out,

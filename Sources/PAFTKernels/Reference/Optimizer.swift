@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import PAFTKernelInterface
-
 /// AdamW (Loshchilov, Hutter 2019) with decoupled weight decay; see KernelTable for the equations.
 func adamW_f32(
   _ p: KernelTable.Out, _ m: KernelTable.Out, _ v: KernelTable.Out, _ g: KernelTable.In, _ n: Int,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import PAFTBase
-import PAFTKernelInterface
 
 // All eight packers are one loop: `width` slots per step of k, of which `valid` come from the
 // source. `slotStride` and `kStride` say how far apart neighbours lie in the source, so A and B,

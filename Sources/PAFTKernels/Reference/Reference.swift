@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import PAFTKernelInterface
-
 extension KernelTable {
   /// Plain loops, sums in Double: the truth the other tables are tested against, the fallback for
   /// any kernel they lack, and what runs on a CPU without AVX2.
@@ -12,36 +10,40 @@ extension KernelTable {
 private func makeReference() -> KernelTable {
   KernelTable(
     name: "reference",
-    tile: referenceTile,
-    gemmTile_f32: gemmTile_f32,
-    gemmTile_bf16: gemmTile_bf16,
-    packA_f32: packA_f32,
-    packA_bf16: packA_bf16,
-    packAT_f32: packAT_f32,
-    packAT_bf16: packAT_bf16,
-    packB_f32: packB_f32,
-    packB_bf16: packB_bf16,
-    packBT_f32: packBT_f32,
-    packBT_bf16: packBT_bf16,
-    rmsNorm_f32: rmsNorm_f32,
-    rmsNormBackward_f32: rmsNormBackward_f32,
-    rope_f32: rope_f32,
-    swiglu_f32: swiglu_f32,
-    swigluBackward_f32: swigluBackward_f32,
-    softmaxOnline_f32: softmaxOnline_f32,
-    softmaxBackward_f32: softmaxBackward_f32,
-    logSumExp_f32: logSumExp_f32,
-    softmaxGradient_f32: softmaxGradient_f32,
-    argmax_f32: argmax_f32,
-    axpy_f32: axpy_f32,
-    scale_f32: scale_f32,
-    dot_f32: dot_f32,
-    sumSquares_f32: sumSquares_f32,
-    sumAbsolute_f32: sumAbsolute_f32,
-    sign_f32: sign_f32,
-    toBF16: toBF16,
-    fromBF16: fromBF16,
-    adamW_f32: adamW_f32,
-    softThreshold_f32: softThreshold_f32
-  )
+    gemm: GEMMKernels(
+      tile_f32: referenceTile,
+      tile_bf16: referencePairTile,
+      multiply_f32: multiply_f32,
+      multiply_bf16: multiply_bf16,
+      packA_f32: packA_f32,
+      packA_bf16: packA_bf16,
+      packAT_f32: packAT_f32,
+      packAT_bf16: packAT_bf16,
+      packB_f32: packB_f32,
+      packB_bf16: packB_bf16,
+      packBT_f32: packBT_f32,
+      packBT_bf16: packBT_bf16),
+    rows: RowKernels(
+      rmsNorm_f32: rmsNorm_f32,
+      rmsNormBackward_f32: rmsNormBackward_f32,
+      rope_f32: rope_f32,
+      swiglu_f32: swiglu_f32,
+      swigluBackward_f32: swigluBackward_f32,
+      softmaxOnline_f32: softmaxOnline_f32,
+      softmaxBackward_f32: softmaxBackward_f32,
+      logSumExp_f32: logSumExp_f32,
+      softmaxGradient_f32: softmaxGradient_f32,
+      argmax_f32: argmax_f32),
+    vectors: VectorKernels(
+      axpy_f32: axpy_f32,
+      scale_f32: scale_f32,
+      dot_f32: dot_f32,
+      sumSquares_f32: sumSquares_f32,
+      sumAbsolute_f32: sumAbsolute_f32,
+      sign_f32: sign_f32,
+      toBF16: toBF16,
+      fromBF16: fromBF16),
+    optimizer: OptimizerKernels(
+      adamW_f32: adamW_f32,
+      softThreshold_f32: softThreshold_f32))
 }

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import PAFTKernelInterface
-
 /// (a, b) -> (a*cos - sign*b*sin, b*cos + sign*a*sin) on the two halves of each head (Su 2021).
 func rope_f32(
   _ x: KernelTable.Out, _ cos: KernelTable.In, _ sin: KernelTable.In, _ heads: Int, _ dim: Int,

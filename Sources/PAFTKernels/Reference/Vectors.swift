@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import PAFTBase
-import PAFTKernelInterface
 
 func axpy_f32(_ y: KernelTable.Out, _ x: KernelTable.In, _ alpha: Float, _ n: Int) {
   for i in 0..<n { y[i] += alpha * x[i] }

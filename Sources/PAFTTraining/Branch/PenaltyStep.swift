@@ -85,7 +85,7 @@ struct PenaltyStep {
       executor.parallel(row.count, grain: 1 << 12) { range in
         let at = values + range.lowerBound
         if let initial = trainable.initial, penalty.form == .prox {
-          executor.kernels.softThreshold_f32(
+          executor.kernels.optimizer.softThreshold_f32(
             at, initial + row.offset + range.lowerBound, threshold, range.count)
         } else {
           SoftThreshold.factor(at, threshold: threshold, count: range.count)
@@ -183,7 +183,7 @@ struct PenaltyStep {
         zeros[block] = 0
         for row in block * Self.rowBlock..<min(product.out, (block + 1) * Self.rowBlock) {
           product.delta(row, into: line, executor.kernels)
-          norms[block] += executor.kernels.sumAbsolute_f32(line, product.in)
+          norms[block] += executor.kernels.vectors.sumAbsolute_f32(line, product.in)
           for i in 0..<product.in where abs(line[i]) <= threshold { zeros[block] += 1 }
         }
       }

@@ -48,10 +48,10 @@ package struct ProductL1: @unchecked Sendable {
       let width = min(Self.tile, self.in - at)
       for row in rows {
         product(row, at, width, scratch, kernels)
-        penalty += kernels.sumAbsolute_f32(scratch, width)
-        kernels.sign_f32(scratch, width)
+        penalty += kernels.vectors.sumAbsolute_f32(scratch, width)
+        kernels.vectors.sign_f32(scratch, width)
         for k in 0..<rank {
-          let sum = kernels.dot_f32(scratch, a + k * self.in + at, width)
+          let sum = kernels.vectors.dot_f32(scratch, a + k * self.in + at, width)
           dB[row * rank + k] += factor * Float(sum)
         }
       }
@@ -70,9 +70,9 @@ package struct ProductL1: @unchecked Sendable {
       let width = min(Self.tile, self.in - at)
       for row in 0..<out {
         product(row, at, width, scratch, kernels)
-        kernels.sign_f32(scratch, width)
+        kernels.vectors.sign_f32(scratch, width)
         for k in 0..<rank {
-          kernels.axpy_f32(dA + k * self.in + at, scratch, factor * b[row * rank + k], width)
+          kernels.vectors.axpy_f32(dA + k * self.in + at, scratch, factor * b[row * rank + k], width)
         }
       }
     }
@@ -87,7 +87,7 @@ package struct ProductL1: @unchecked Sendable {
       let width = min(Self.tile, self.in - at)
       product(row, at, width, values + at, kernels)
     }
-    kernels.scale_f32(values, scale, self.in)
+    kernels.vectors.scale_f32(values, scale, self.in)
   }
 
   /// values = B[row] A[:, at ..< at + width], without s. Both passes go through here with the same
@@ -98,7 +98,7 @@ package struct ProductL1: @unchecked Sendable {
   ) {
     values.update(repeating: 0, count: width)
     for k in 0..<rank {
-      kernels.axpy_f32(values, a + k * self.in + at, b[row * rank + k], width)
+      kernels.vectors.axpy_f32(values, a + k * self.in + at, b[row * rank + k], width)
     }
   }
 }

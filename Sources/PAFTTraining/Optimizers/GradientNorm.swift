@@ -24,7 +24,7 @@ package struct FixedBlocks: Sendable, Equatable {
     _ kernels: borrowing KernelTable
   ) {
     let range = range(block)
-    partials[block] = kernels.sumSquares_f32(x + range.lowerBound, range.count)
+    partials[block] = kernels.vectors.sumSquares_f32(x + range.lowerBound, range.count)
   }
 
   package func total(_ partials: UnsafePointer<Double>) -> Double {

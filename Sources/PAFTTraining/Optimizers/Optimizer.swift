@@ -88,7 +88,7 @@ package enum Optimizer: Sendable, Equatable {
       guard let m = buffers.first, let v = buffers.second else {
         preconditionFailure("AdamW needs both moments")
       }
-      let kernel = kernels.adamW_f32
+      let kernel = kernels.optimizer.adamW_f32
       values.withFloats { kernel(p, m + at, v + at, g, n, $0) }
     case .sgd(let values):
       SGD.update(p, buffers.first.map { $0 + at }, g, n, values, kernels)

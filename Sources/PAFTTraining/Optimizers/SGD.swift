@@ -29,13 +29,13 @@ package struct SGD: Sendable, Equatable {
     _ g: UnsafePointer<Float>, _ n: Int, _ s: SGDScalars, _ kernels: borrowing KernelTable
   ) {
     if let u = momentum {
-      kernels.scale_f32(u, s.momentum, n)
-      kernels.axpy_f32(u, g, s.gradientScale, n)
-      if s.weightDecay != 0 { kernels.axpy_f32(u, p, s.weightDecay, n) }
-      kernels.axpy_f32(p, u, -s.learningRate, n)
+      kernels.vectors.scale_f32(u, s.momentum, n)
+      kernels.vectors.axpy_f32(u, g, s.gradientScale, n)
+      if s.weightDecay != 0 { kernels.vectors.axpy_f32(u, p, s.weightDecay, n) }
+      kernels.vectors.axpy_f32(p, u, -s.learningRate, n)
     } else {
-      if s.weightDecay != 0 { kernels.scale_f32(p, 1 - s.learningRate * s.weightDecay, n) }
-      kernels.axpy_f32(p, g, -s.learningRate * s.gradientScale, n)
+      if s.weightDecay != 0 { kernels.vectors.scale_f32(p, 1 - s.learningRate * s.weightDecay, n) }
+      kernels.vectors.axpy_f32(p, g, -s.learningRate * s.gradientScale, n)
     }
   }
 }

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Micro-tiles of a matrix product and the packing of their operands.
+///
+/// Shapes: `m` rows (tokens), `n` columns, `k` reduced dimension. In bf16 compute the operands are
+/// rounded to BF16 while they are packed and products accumulate in Float.
+///
+/// Packed layouts (the table that packs is the table that multiplies):
+///   A panel: `tile.rows` (MR) rows. Float: [k][MR]. BF16: [ceil(k/2)][MR][2], the pair runs along k.
+///   B panel: up to `tile.columns` (NR) columns; its stored width W is the number of valid columns
+///   rounded up to `tile.lanes`. Float: [k][W]. BF16: [ceil(k/2)][W][2].
+///   Missing rows, columns and the odd k are zeros, so a tile never reads what was not written.
+package struct GEMMKernels: Sendable {
+  package typealias In = KernelTable.In
+  package typealias Out = KernelTable.Out
+  package typealias In16 = KernelTable.In16
+  package typealias Out16 = KernelTable.Out16
+
+  package var tile_f32: Tile
+  package var tile_bf16: Tile
+
+  /// C[rows, columns] = alpha * A·B (+ C when `accumulate` != 0), row stride `ldc`.
+  /// 1 <= rows <= MR, 1 <= columns <= NR, k >= 0. Only the valid part of C is read and written.
+  package var multiply_f32:
+    @convention(c) (
+      _ a: In, _ b: In, _ c: Out, _ k: Int, _ ldc: Int, _ rows: Int, _ columns: Int,
+      _ alpha: Float, _ accumulate: Int
+    ) -> Void
+  /// The same with BF16 operands and Float accumulation. The pair instruction of `avx512bf16` takes
+  /// subnormal operands as zero and flushes subnormal sums, so tables agree to rounding, not in bits.
+  package var multiply_bf16:
+    @convention(c) (
+      _ a: In16, _ b: In16, _ c: Out, _ k: Int, _ ldc: Int, _ rows: Int, _ columns: Int,
+      _ alpha: Float, _ accumulate: Int
+    ) -> Void
+
+  /// One A panel from row-major source [rows, k] with row stride `stride`; rows <= MR.
+  package var packA_f32:
+    @convention(c) (_ dst: Out, _ src: In, _ rows: Int, _ k: Int, _ stride: Int) -> Void
+  package var packA_bf16:
+    @convention(c) (_ dst: Out16, _ src: In, _ rows: Int, _ k: Int, _ stride: Int) -> Void
+  /// One A panel from a source stored [k, rows] (transposed), row stride `stride`; rows <= MR.
+  package var packAT_f32:
+    @convention(c) (_ dst: Out, _ src: In, _ rows: Int, _ k: Int, _ stride: Int) -> Void
+  package var packAT_bf16:
+    @convention(c) (_ dst: Out16, _ src: In, _ rows: Int, _ k: Int, _ stride: Int) -> Void
+  /// One B panel from a source stored [k, columns] with row stride `stride`; columns <= NR.
+  package var packB_f32:
+    @convention(c) (_ dst: Out, _ src: In, _ columns: Int, _ k: Int, _ stride: Int) -> Void
+  package var packB_bf16:
+    @convention(c) (_ dst: Out16, _ src: In, _ columns: Int, _ k: Int, _ stride: Int) -> Void
+  /// One B panel from a source stored [columns, k] (a weight [out, in]); columns <= NR.
+  package var packBT_f32:
+    @convention(c) (_ dst: Out, _ src: In, _ columns: Int, _ k: Int, _ stride: Int) -> Void
+  package var packBT_bf16:
+    @convention(c) (_ dst: Out16, _ src: In, _ columns: Int, _ k: Int, _ stride: Int) -> Void
+}

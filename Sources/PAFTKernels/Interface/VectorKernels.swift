@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Flat buffers: sums, scalings, conversions.
+package struct VectorKernels: Sendable {
+  package typealias In = KernelTable.In
+  package typealias Out = KernelTable.Out
+  package typealias In16 = KernelTable.In16
+  package typealias Out16 = KernelTable.Out16
+
+  /// y += alpha * x.
+  package var axpy_f32: @convention(c) (_ y: Out, _ x: In, _ alpha: Float, _ n: Int) -> Void
+  /// y *= alpha.
+  package var scale_f32: @convention(c) (_ y: Out, _ alpha: Float, _ n: Int) -> Void
+  /// Sum x*y, Double accumulation in a fixed order.
+  package var dot_f32: @convention(c) (_ x: In, _ y: In, _ n: Int) -> Double
+  /// Sum x^2 in Double. NaN and Inf propagate: this is also the finite check of a gradient.
+  package var sumSquares_f32: @convention(c) (_ x: In, _ n: Int) -> Double
+  /// Sum |x| in Double.
+  package var sumAbsolute_f32: @convention(c) (_ x: In, _ n: Int) -> Double
+  /// x <- sign(x) with sign(0) = +0; NaN stays NaN.
+  package var sign_f32: @convention(c) (_ x: Out, _ n: Int) -> Void
+  /// Round to nearest even, subnormals kept, NaN stays NaN (quiet).
+  package var toBF16: @convention(c) (_ dst: Out16, _ src: In, _ n: Int) -> Void
+  /// Exact.
+  package var fromBF16: @convention(c) (_ dst: Out, _ src: In16, _ n: Int) -> Void
+}
