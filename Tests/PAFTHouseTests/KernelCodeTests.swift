@@ -28,6 +28,29 @@ struct KernelCodeTests {
     #expect(check.status == 0, "\(check.output)")
   }
 
+  /// The rules are read by a copy of the script, beside one rule that no kernel can meet.
+  @Test("A kernel that misses what its rule wants is a failure", .enabled(if: buildFolder != nil))
+  func rules() throws {
+    let folder = TestData.temporaryFolder()
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let files = FileManager.default
+    try files.createDirectory(atPath: folder + "/tools", withIntermediateDirectories: true)
+    try files.createSymbolicLink(
+      atPath: folder + "/Sources", withDestinationPath: TestData.root + "/Sources")
+    for file in ["check-kernels", "kernel-code.awk"] {
+      try files.copyItem(
+        atPath: TestData.root + "/tools/" + file, toPath: folder + "/tools/" + file)
+    }
+    let real = try text(of: "tools/kernel-rules.txt")
+    let wrong = "vectors.axpy_f32 AVX2 vfmadd.*ymm >=1000 1\nrows.no_f32 AVX512 v.* >=1 1\n"
+    try Data((wrong + real).utf8).write(
+      to: URL(fileURLWithPath: folder + "/tools/kernel-rules.txt"))
+    let check = try Script(at: folder + "/tools/check-kernels", [Self.buildFolder!])
+    #expect(check.status != 0)
+    #expect(check.output.contains("AVX2: vectors.axpy_f32: its loop holds"), "\(check.output)")
+    #expect(check.output.contains("AVX512: rows.no_f32: found 0 kernels, expected 1"))
+  }
+
   @Test("A folder without kernels is no success")
   func nothing() throws {
     let folder = TestData.temporaryFolder()

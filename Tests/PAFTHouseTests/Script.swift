@@ -10,8 +10,12 @@ struct Script {
 
   /// Runs `tools/<name>` and waits; both of its streams come together.
   init(_ name: String, _ arguments: [String] = []) throws {
+    try self.init(at: TestData.root + "/tools/" + name, arguments)
+  }
+
+  init(at path: String, _ arguments: [String] = []) throws {
     let process = Process()
-    process.executableURL = URL(fileURLWithPath: TestData.root + "/tools/" + name)
+    process.executableURL = URL(fileURLWithPath: path)
     process.arguments = arguments
     process.standardInput = FileHandle.nullDevice
     let pipe = Pipe()
