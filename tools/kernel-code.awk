@@ -46,7 +46,7 @@ function sourceName(symbol, text,   n, f, p) {
   if (symbol ~ /^paft_/ || text ~ /^@objc/) return ""
   if (match(text, /closure #[0-9]+/)) {
     n = substr(text, RSTART + 9, RLENGTH - 9) + 0
-    if (match(text, /install in [^)]*\)\(inout [A-Za-z.]+/)) {
+    if (match(text, /install( in [^)]*\))?\(inout [A-Za-z.]+/)) {
       f = substr(text, RSTART, RLENGTH); sub(/.*\./, "", f)
       return (f, n) in field ? field[f, n] : f "#" n
     }

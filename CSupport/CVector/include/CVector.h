@@ -33,11 +33,13 @@ PAFT_VERB void paft_prefetch(const float *p) { __builtin_prefetch(p, 1, 3); }
 #define PAFT_LANES 8
 #include "CVectorVerbs.inc"
 #include "CVectorTranspose.inc"
+#include "CVectorBytes.inc"
 #undef PAFT_LANES
 #endif
 
 #ifdef __AVX512F__
 #define PAFT_LANES 16
 #include "CVectorVerbs.inc"
+#include "CVectorBytes.inc"
 #undef PAFT_LANES
 #endif

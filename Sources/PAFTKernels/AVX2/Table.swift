@@ -13,6 +13,7 @@ extension KernelTable {
     table.gemm.tile_f32 = Tile(rows: panelRows, columns: 16, lanes: Lanes.lanes, depth: 1)
     table.gemm.tile_bf16 = Tile(rows: panelRows, columns: 16, lanes: Lanes.lanes, depth: 2)
     install(&table)
+    install(&table.integer)
     table.gemm.multiply_f32 = { multiply_f32(TileCall($0, $1, $2, $3, $4, $5, $6, $7, $8)) }
     table.gemm.multiply_bf16 = { multiply_bf16(TileCall($0, $1, $2, $3, $4, $5, $6, $7, $8)) }
   }

@@ -15,6 +15,7 @@ extension KernelTable {
     table.gemm.tile_f32 = Tile(rows: panelRows, columns: 64, lanes: Lanes.lanes, depth: 1)
     table.gemm.tile_bf16 = Tile(rows: panelRows, columns: 64, lanes: Lanes.lanes, depth: 2)
     install(&table)
+    install(&table.integer)
     table.gemm.multiply_f32 = { multiply_f32(TileCall($0, $1, $2, $3, $4, $5, $6, $7, $8)) }
     table.gemm.multiply_bf16 = { multiply_bf16(TileCall($0, $1, $2, $3, $4, $5, $6, $7, $8)) }
   }
@@ -23,5 +24,11 @@ extension KernelTable {
 extension Lanes: PairDot {
   @inline(__always) static func dot(_ sum: F, _ a: Pairs, _ b: Pairs) -> F {
     paft_dot_bf16_16(sum, a, b)
+  }
+}
+
+extension Lanes: QuadDot {
+  @inline(__always) static func dotQuads(_ sum: Integers, _ a: Quads, _ b: Quads) -> Integers {
+    paft_dot_quads_16(sum, a, b)
   }
 }

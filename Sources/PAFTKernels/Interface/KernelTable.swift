@@ -16,4 +16,5 @@ package struct KernelTable: Sendable {
   package var rows: RowKernels
   package var vectors: VectorKernels
   package var optimizer: OptimizerKernels
+  package var integer: IntegerKernels
 }

@@ -45,5 +45,14 @@ private func makeReference() -> KernelTable {
       fromBF16: fromBF16),
     optimizer: OptimizerKernels(
       adamW_f32: adamW_f32,
-      softThreshold_f32: softThreshold_f32))
+      softThreshold_f32: softThreshold_f32),
+    integer: IntegerKernels(
+      tile: referenceQuadTile,
+      multiply_u8s8: multiply_u8s8,
+      quantizeA_u8: quantizeA_u8,
+      quantizeNormA_u8: quantizeNormA_u8,
+      quantizers_f32: quantizers_f32,
+      packBT_s8: packBT_s8,
+      packB_s8: packB_s8,
+      compensation_s8: compensation_s8))
 }

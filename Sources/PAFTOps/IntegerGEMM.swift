@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTKernels
+import PAFTMachine
+
+/// C[m, n] = scale[m] * columnScale[n] * A[m, k] B[k, n] + bias[n] (+ C) of 8-bit operands.
+///
+/// Blocking: a panel of B goes through k in slices of `sliceDepth`, 64 bytes of it to each k, so
+/// that a slice lies in L2 while the A panels of a block of rows pass by; they may come from L3, at
+/// one byte a cycle. Between the slices of one panel the block's Int32 sums wait in scratch
+/// (`blockRows` x 64 x 4 = 64 KiB), so C is written once and k is summed exactly whatever the
+/// slices. Meanwhile the first tiles of a block prefetch the slice that comes next, a quarter each:
+/// a weight that does not fit L3 would otherwise arrive at the pace of memory during one tile in
+/// `blockRows`/6.
+///
+/// Integers add up in any order, and every element of C is scaled by one worker in one way: the
+/// result depends on no split, no block and no other row.
+package enum IntegerGEMM {
+  static let sliceDepth = 4096
+  static let blockRows = 258
+
+  package static func multiply(
+    _ a: QuantizedRows, _ b: PackedIntegerMatrix, columnScale: UnsafePointer<Float>?,
+    bias: UnsafePointer<Float>?, into c: Matrix, accumulate: Bool, on executor: Executor
+  ) {
+    precondition(
+      a.k == b.k && a.tile == b.tile && c.rows == a.m && c.columns == b.n,
+      "integer gemm: A \(a.m)x\(a.k), B \(b.k)x\(b.n), C \(c.rows)x\(c.columns)")
+    if a.m == 0 || b.n == 0 { return }
+    let slices = max(1, (a.k + sliceDepth - 1) / sliceDepth)
+    // Equal slices: a short last one would pay for its tiles' beginnings and ends like the others.
+    let depth = max(4, a.tile.padded((a.k + slices - 1) / slices))
+    let block = min(a.panels, max(1, blockRows / a.tile.rows))
+    let room = slices > 1 ? block * a.tile.rows * a.tile.columns : 0
+    executor.withScratch { scratch in
+      let sums = scratch.allocate(Int32.self, count: max(1, executor.workers * room))
+      let call = Call(
+        a: a, b: b, c: c, columnScale: columnScale, bias: bias, accumulate: accumulate ? 1 : 0,
+        depth: depth, block: block, kernels: executor.kernels.integer)
+      // Split the side with more panels, so that both operands' slices are reused in a worker.
+      let byColumns = b.panels >= a.panels || b.panels >= 8 * executor.workers
+      let count = byColumns ? b.panels : a.panels
+      func part(_ worker: Int) {
+        let range = Executor.share(
+          of: count, worker: worker, workers: executor.workers, grain: 1)
+        if range.isEmpty { return }
+        call.run(
+          byColumns ? 0..<a.panels : range, byColumns ? range : 0..<b.panels,
+          sums + worker * room)
+      }
+      if executor.workers == 1 { part(0) } else { executor.team.run(part) }
+    }
+  }
+
+  /// What all workers share.
+  private struct Call {
+    let a: QuantizedRows
+    let b: PackedIntegerMatrix
+    let c: Matrix
+    let columnScale: UnsafePointer<Float>?
+    let bias: UnsafePointer<Float>?
+    let accumulate: Int
+    let depth: Int
+    let block: Int
+    let kernels: IntegerKernels
+
+    /// One worker's part: `aPanels` x `bPanels` of C, with its own `sums`.
+    @inline(__always)
+    func run(
+      _ aPanels: Range<Int>, _ bPanels: Range<Int>, _ sums: UnsafeMutablePointer<Int32>
+    ) {
+      var first = aPanels.lowerBound
+      while first < aPanels.upperBound {
+        let last = min(first + block, aPanels.upperBound)
+        for panel in bPanels {
+          var k0 = 0
+          repeat {
+            slice(first..<last, panel, k0, sums)
+            k0 += depth
+          } while k0 < a.k
+        }
+        first = last
+      }
+    }
+
+    /// One slice of one panel of B with a block of A.
+    @inline(__always)
+    private func slice(
+      _ rows: Range<Int>, _ panel: Int, _ k0: Int, _ sums: UnsafeMutablePointer<Int32>
+    ) {
+      let count = min(depth, a.k - k0)
+      let columns = b.columns(of: panel)
+      let width = b.tile.width(columns)
+      let origin = panel * b.tile.columns
+      let pb = b.address(panel: panel, from: k0)
+      let isLast = k0 + count == a.k
+      for row in rows {
+        let kept = sums + (row - rows.lowerBound) * a.tile.rows * width
+        let pa = a.address(panel: row, from: k0)
+        // The slices of a panel, and the panels, follow each other in memory.
+        let tiles = row - rows.lowerBound
+        let ahead =
+          tiles < 4
+          ? UnsafeRawPointer(pb + (count * width + tiles * count * width / 4))
+          : UnsafeRawPointer(pa + count * a.tile.rows)
+        kernels.multiply_u8s8(
+          pa, pb, count, k0 == 0 ? b.compensation + origin : kept, k0 == 0 ? 0 : width,
+          isLast ? nil : kept, c.row(row * a.tile.rows) + origin, c.stride, a.rows(of: row),
+          columns, a.scales + row * a.tile.rows, columnScale.map { $0 + origin },
+          bias.map { $0 + origin }, accumulate, ahead)
+      }
+    }
+  }
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTKernels
+
+/// Y = X Wᵀ + bias with a frozen 8-bit weight, and the gradient of its input. There is no gradient of
+/// the weight: adapters train beside it.
+package enum IntegerLinear {
+  /// y[m, out] = x Wᵀ (+ bias), or y += x Wᵀ (+ bias) when `accumulate`.
+  package static func forward(
+    _ x: QuantizedRows, _ weight: PackedIntegerWeight, bias: UnsafePointer<Float>? = nil,
+    into y: Matrix, accumulate: Bool = false, on executor: Executor
+  ) {
+    IntegerGEMM.multiply(
+      x, weight.forward, columnScale: weight.scales, bias: bias, into: y, accumulate: accumulate,
+      on: executor)
+  }
+
+  /// dx[m, in] (+)= dy W, where `dy` was quantised with `columns: weight.scales`.
+  package static func backwardInput(
+    _ dy: QuantizedRows, _ weight: PackedIntegerWeight, into dx: Matrix, accumulate: Bool,
+    on executor: Executor
+  ) {
+    guard let backward = weight.backward else {
+      preconditionFailure("this weight was packed for the forward pass only")
+    }
+    IntegerGEMM.multiply(
+      dy, backward, columnScale: nil, bias: nil, into: dx, accumulate: accumulate, on: executor)
+  }
+}
