@@ -10,6 +10,8 @@ import PackageDescription
 /// Flags of one instruction set, handed to clang so that imported vector verbs and Swift SIMD agree.
 let avx2 = ["avx2", "fma", "f16c", "bmi2"]
 let avx512 = avx2 + ["avx512f", "avx512bw", "avx512dq", "avx512vl"]
+let avx512bf16 = avx512 + ["avx512bf16", "avx512vnni"]
+let amx = avx512bf16 + ["amx-tile", "amx-bf16", "amx-int8"]
 
 func isa(_ features: [String]) -> [SwiftSetting] {
   [.unsafeFlags(features.flatMap { ["-Xcc", "-m" + $0] })]
@@ -71,12 +73,16 @@ let package = Package(
     .target(
       name: "PAFTKernelAVX512BF16",
       dependencies: ["PAFTKernelInterface", "PAFTKernelBodies", "CVector"],
-      path: kernels + "/AVX512BF16", swiftSettings: isa(avx512 + ["avx512bf16", "avx512vnni"])),
+      path: kernels + "/AVX512BF16", swiftSettings: isa(avx512bf16)),
+    .target(
+      name: "PAFTKernelAMX",
+      dependencies: ["PAFTKernelInterface", "PAFTKernelBodies", "CVector"],
+      path: kernels + "/AMX", swiftSettings: isa(amx)),
     .target(
       name: "PAFTKernels",
       dependencies: [
         "PAFTBase", "PAFTKernelInterface", "PAFTKernelAVX2", "PAFTKernelAVX512",
-        "PAFTKernelAVX512BF16", "CVector",
+        "PAFTKernelAVX512BF16", "PAFTKernelAMX", "CVector",
       ],
       path: kernels + "/Dispatch"),
 
@@ -110,11 +116,17 @@ let package = Package(
       name: "PAFTMachineTests",
       dependencies: ["PAFTMachine", "CMachine", "PAFTTestSupport", "CAllocationCounter"]),
     .testTarget(name: "PAFTFormatsTests", dependencies: ["PAFTFormats", "PAFTTestSupport"]),
+    .target(
+      name: "EmulatedAMX",
+      dependencies: ["PAFTKernelInterface", "PAFTKernelBodies", "CVector"],
+      path: "Tests/EmulatedAMX", swiftSettings: isa(avx512bf16)),
     .testTarget(
-      name: "PAFTKernelsTests", dependencies: ["PAFTBase", "PAFTKernels", "PAFTTestSupport"]),
+      name: "PAFTKernelsTests",
+      dependencies: ["PAFTBase", "PAFTKernels", "EmulatedAMX", "PAFTTestSupport"]),
     .testTarget(name: "PAFTTextTests", dependencies: ["PAFTText", "PAFTTestSupport"]),
     .testTarget(
-      name: "PAFTOpsTests", dependencies: ["PAFTOps", "PAFTTestSupport", "CAllocationCounter"]),
+      name: "PAFTOpsTests",
+      dependencies: ["PAFTOps", "EmulatedAMX", "PAFTTestSupport", "CAllocationCounter"]),
     .testTarget(name: "PAFTModelsTests", dependencies: ["PAFTModels", "PAFTTestSupport"]),
     .testTarget(
       name: "PAFTTrainingTests",

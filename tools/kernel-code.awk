@@ -15,7 +15,7 @@ FNR == 1 {
 kind == "rules" {
   if ($0 ~ /^#/ || NF == 0) next
   if ($0 ~ /^\[/) { section = substr($1, 2, length($1) - 2); next }
-  if (module !~ "^(" $2 ")$") next
+  if (module !~ "^(" $2 ")$" || (module == "AMX" && $2 == ".*")) next
   rules++
   ruleKernel[rules] = $1; ruleInstruction[rules] = $3; ruleProducts[rules] = $4
   ruleFamily[rules] = section; ruleInstances[rules] = $5; ruleStack[rules] = $6

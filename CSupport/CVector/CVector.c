@@ -3,6 +3,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static uint64_t xcr0(void) {
   uint32_t low, high;
@@ -24,10 +26,19 @@ uint32_t paft_cpu_features(void) {
   if (!has(b, bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL)) return features;
   features |= PAFT_CPU_AVX512;
   const int vnni = has(c, bit_AVX512VNNI);
-  if (a >= 1 && vnni && __get_cpuid_count(7, 1, &a, &b, &c, &d) && has(a, 1u << 5 /* AVX512_BF16 */))
-    features |= PAFT_CPU_AVX512BF16;
+  const int tiles = has(d, 1u << 22 | 1u << 24 | 1u << 25 /* AMX_BF16, AMX_TILE, AMX_INT8 */);
+  if (a < 1 || !vnni || !__get_cpuid_count(7, 1, &a, &b, &c, &d)) return features;
+  if (!has(a, 1u << 5 /* AVX512_BF16 */)) return features;
+  features |= PAFT_CPU_AVX512BF16;
+  if (tiles && (saved & 0x60000) == 0x60000) features |= PAFT_CPU_AMX; /* XTILECFG, XTILEDATA */
   return features;
+}
+
+int paft_permit_tiles(void) {
+  enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+  return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 #else
 uint32_t paft_cpu_features(void) { return 0; }
+int paft_permit_tiles(void) { return 0; }
 #endif

@@ -39,7 +39,7 @@ struct ComputeArguments: ParsableArguments {
 
   @Option(
     name: .long,
-    help: "Instruction set: reference, avx2, avx512, avx512bf16 (default: the fastest here).")
+    help: "Instruction set: reference, avx2, avx512, avx512bf16, amx (default: the fastest here).")
   var isa: String?
 
   @Option(

@@ -17,7 +17,7 @@ import Testing
   @Test("An unknown or unsupported name is one line with a hint")
   func mistakes() throws {
     let here = KernelTable.available.map(\.name)
-    for name in ["avx51", "", "AVX2", "reference", "avx2", "avx512", "avx512bf16"]
+    for name in ["avx51", "", "AVX2", "reference", "avx2", "avx512", "avx512bf16", "amx"]
     where !here.contains(name) {
       let fault = #expect(throws: Fault.self) { try KernelTable.select(forced: name) }
       #expect(fault?.exitCode == .configuration)

@@ -19,8 +19,8 @@ struct GEMMTests {
   }
 
   /// Sides around the tile of `isa`, and primes.
-  private static func sides(_ isa: String) throws -> (rows: [Int], columns: [Int]) {
-    let tile = try KernelTable.select(forced: isa).gemm.tile_f32
+  private static func sides(_ mode: Mode) -> (rows: [Int], columns: [Int]) {
+    let tile = mode.compute == .f32 ? mode.kernels.gemm.tile_f32 : mode.kernels.gemm.tile_bf16
     func around(_ size: Int) -> [Int] { [1, size - 1, size, size + 1, 2 * size + 3] }
     return (around(tile.rows), around(tile.columns) + [tile.lanes + 1])
   }
@@ -59,7 +59,7 @@ struct GEMMTests {
   @Test("every side of the tile, alone and accumulated", arguments: Mode.all)
   func sides(_ mode: Mode) throws {
     try withExecutor(mode) { executor in
-      let (rows, columns) = try Self.sides(mode.isa)
+      let (rows, columns) = Self.sides(mode)
       for m in rows {
         for n in columns {
           for (k, alpha, accumulate) in [

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import EmulatedAMX
 import PAFTBase
 import PAFTKernels
 import PAFTMachine
@@ -27,9 +28,24 @@ struct Mode: Sendable, CustomTestStringConvertible {
   let compute: ComputeType
   var testDescription: String { "\(isa) \(compute.rawValue)" }
 
-  static let all = KernelTable.available.flatMap { table in
-    ComputeType.allCases.map { Mode(isa: table.name, compute: $0) }
+  var kernels: KernelTable {
+    isa == "emulated amx"
+      ? Self.emulatedAMX! : KernelTable.available.first { $0.name == isa }!
   }
+
+  /// Every table this CPU can run, and AMX by emulation of its instructions.
+  static let all =
+    KernelTable.available.flatMap { table in
+      ComputeType.allCases.map { Mode(isa: table.name, compute: $0) }
+    } + (emulatedAMX == nil ? [] : [Mode(isa: "emulated amx", compute: .bf16)])
+
+  static let emulatedAMX: KernelTable? = {
+    guard var table = KernelTable.available.first(where: { $0.name == "avx512bf16" }) else {
+      return nil
+    }
+    KernelTable.amx(&table)
+    return table
+  }()
 }
 
 /// Runs `body` on a team of `threads`, more than this machine has if asked.
@@ -39,7 +55,9 @@ func withExecutor<T: Sendable>(
   let cpus = try Machine.detect().place(threads: nil).cpus
   let place = Place(cpus: (0..<threads).map { cpus[$0 % cpus.count] }, node: nil)
   return try place.run(named: "test") { team in
-    try body(Executor.make(team, compute: mode.compute, isa: mode.isa, scratch: 1 << 30))
+    let scratch = try Arena(capacity: 1 << 30, node: nil, name: "scratch")
+    return try body(
+      Executor(team: team, kernels: mode.kernels, compute: mode.compute, scratch: scratch))
   }
 }
 

@@ -14,8 +14,12 @@ enum {
   PAFT_CPU_AVX2 = 1,       /* avx2 fma f16c bmi2 */
   PAFT_CPU_AVX512 = 2,     /* + avx512 f bw dq vl */
   PAFT_CPU_AVX512BF16 = 4, /* + avx512_bf16 avx512_vnni */
+  PAFT_CPU_AMX = 8,        /* + amx_tile amx_bf16 amx_int8 */
 };
 uint32_t paft_cpu_features(void);
+/* Asks Linux for the tile registers of this process, which it keeps back until asked: 1 if they may
+   be used. Without the permission the first tile instruction would be a SIGILL. */
+int paft_permit_tiles(void);
 
 #ifdef __AVX2__
 #include <immintrin.h>
@@ -42,4 +46,8 @@ PAFT_VERB void paft_prefetch(const float *p) { __builtin_prefetch(p, 1, 3); }
 #include "CVectorVerbs.inc"
 #include "CVectorBytes.inc"
 #undef PAFT_LANES
+#endif
+
+#ifdef __AMX_TILE__
+#include "CVectorTiles.inc"
 #endif

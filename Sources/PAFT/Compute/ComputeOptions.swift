@@ -4,7 +4,7 @@
 public struct ComputeOptions: Sendable, Equatable {
   /// Workers; nil: `PAFT_THREADS`, else all that this process is granted.
   public var threads: Int?
-  /// reference, avx2, avx512, avx512bf16; nil: `PAFT_ISA`, else the fastest this CPU can run.
+  /// reference, avx2, avx512, avx512bf16, amx; nil: `PAFT_ISA`, else the fastest this CPU can run.
   public var isa: String?
   /// Nil: as the weights are stored, f32 for f32 and bf16 for all others; what has no stored weights
   /// computes in bf16.

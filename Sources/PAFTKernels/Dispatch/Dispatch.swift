@@ -2,6 +2,7 @@
 
 import CVector
 import PAFTBase
+import PAFTKernelAMX
 import PAFTKernelAVX2
 import PAFTKernelAVX512
 import PAFTKernelAVX512BF16
@@ -22,6 +23,13 @@ extension KernelTable {
     append(Int(PAFT_CPU_AVX2), KernelTable.avx2)
     append(Int(PAFT_CPU_AVX512), KernelTable.avx512)
     append(Int(PAFT_CPU_AVX512BF16), KernelTable.avx512bf16)
+    // Tile registers must be asked for; a refusal (an old kernel, a sandbox) means to do without.
+    if features & UInt32(PAFT_CPU_AMX) != 0 && paft_permit_tiles() != 0 {
+      append(Int(PAFT_CPU_AMX)) { table in
+        KernelTable.avx512bf16(&table)
+        KernelTable.amx(&table)
+      }
+    }
     return tables
   }
 
@@ -31,7 +39,7 @@ extension KernelTable {
     let tables = available
     guard let forced else { return tables.last! }
     if let table = tables.first(where: { $0.name == forced }) { return table }
-    let known = ["reference", "avx2", "avx512", "avx512bf16"]
+    let known = ["reference", "avx2", "avx512", "avx512bf16", "amx"]
     let here = tables.map(\.name).joined(separator: ", ")
     if known.contains(forced) {
       throw Fault(

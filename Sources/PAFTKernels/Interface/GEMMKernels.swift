@@ -9,7 +9,8 @@
 ///   A panel: `tile.rows` (MR) rows. Float: [k][MR]. BF16: [ceil(k/2)][MR][2], the pair runs along k.
 ///   B panel: up to `tile.columns` (NR) columns; its stored width W is the number of valid columns
 ///   rounded up to `tile.lanes`. Float: [k][W]. BF16: [ceil(k/2)][W][2].
-///   Missing rows, columns and the odd k are zeros, so a tile never reads what was not written.
+///   On a tile unit (`tile_bf16.depth` 32) A is [ceil(k/32)][MR][32], and B goes on to that k.
+///   Missing rows, columns and what k is short of are zeros, so a tile never reads what was not written.
 package struct GEMMKernels: Sendable {
   package typealias In = KernelTable.In
   package typealias Out = KernelTable.Out

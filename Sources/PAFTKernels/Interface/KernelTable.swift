@@ -10,7 +10,7 @@ package struct KernelTable: Sendable {
   package typealias In16 = UnsafePointer<UInt16>
   package typealias Out16 = UnsafeMutablePointer<UInt16>
 
-  /// "reference", "avx2", "avx512", "avx512bf16".
+  /// "reference", "avx2", "avx512", "avx512bf16", "amx".
   package var name: String
   package var gemm: GEMMKernels
   package var rows: RowKernels

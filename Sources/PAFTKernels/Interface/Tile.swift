@@ -6,7 +6,8 @@ package struct Tile: Sendable, Equatable, BitwiseCopyable {
   package var columns: Int
   /// Columns of one vector: what a B panel's width is rounded up to.
   package var lanes: Int
-  /// Values of k that lie together: 1 in Float, a pair of BF16. Packed operands end at a multiple.
+  /// Values of k that lie together in A: 1 in Float, 2 or (on a tile unit) 32 of BF16. The packed
+  /// dimension is k rounded up to a multiple of it, and a slice of k begins at one.
   package var depth: Int
 
   package init(rows: Int, columns: Int, lanes: Int, depth: Int) {

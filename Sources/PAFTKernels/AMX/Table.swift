@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTKernelBodies
+import PAFTKernelInterface
+
+extension KernelTable {
+  /// AMX with BF16 and bytes (Sapphire Rapids 2023 and later), over the table of `avx512bf16`:
+  /// products of packed operands go to the tile unit, everything else stays.
+  ///
+  /// Overrides fields in place: copying a table here would leave a copy function compiled for this
+  /// instruction set where every other module may pick it up.
+  package static func amx(_ table: inout KernelTable) {
+    table.name = "amx"
+    install(&table.gemm)
+  }
+}
+
+private func install(_ gemm: inout GEMMKernels) {
+  gemm.tile_bf16 = Tile(rows: matrixTile, columns: matrixTile, lanes: Lanes.lanes, depth: 32)
+  gemm.multiply_bf16 = {
+    multiplyMatrixTile_bf16(
+      Tiles.self, Lanes.self, TileCall($0, $1, $2, $3, $4, $5, $6, $7, $8))
+  }
+  gemm.packA_bf16 = { packMatrixA_bf16(Lanes.self, $0, $1, $2, $3, $4) }
+  gemm.packAT_bf16 = { packMatrixAT_bf16(Lanes.self, $0, $1, $2, $3, $4) }
+  gemm.packB_bf16 = {
+    packB_bf16(Lanes.self, $0, $1, $2, $3, $4)
+    padMatrixB_bf16(Lanes.self, $0, $2, $3)
+  }
+  gemm.packBT_bf16 = {
+    packBT_bf16(Lanes.self, $0, $1, $2, $3, $4)
+    padMatrixB_bf16(Lanes.self, $0, $2, $3)
+  }
+}

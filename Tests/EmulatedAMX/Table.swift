@@ -1,0 +1,1 @@
+../../Sources/PAFTKernels/AMX/Table.swift
