@@ -33,6 +33,10 @@ package final class Executor: @unchecked Sendable {
   package var workers: Int { team.count }
   /// The micro-tile of this executor's compute type.
   package var tile: Tile { compute == .f32 ? kernels.gemm.tile_f32 : kernels.gemm.tile_bf16 }
+  /// The attention kernels of this executor's compute type.
+  package var attention: AttentionOperations {
+    compute == .f32 ? kernels.attention.f32 : kernels.attention.bf16
+  }
 
   /// Bytes of a weight packed for this executor's kernels and compute type.
   package func packedBytes(outputs: Int, inputs: Int, backward: Bool) -> Int {

@@ -7,9 +7,9 @@ import Testing
 
 @Suite("Attention against its definition in Double")
 struct AttentionTests {
-  /// Around the query block (48), the backward block (96) and the key block (256).
-  static let lengths = [1, 2, 47, 48, 49, 97, 255, 256, 257, 300]
-  static let shorter = [300, 1, 49, 2, 256]
+  /// Around a vector (8, 16), a group (16, 64), panels of 6 keys and the key block (192).
+  static let lengths = [1, 2, 15, 16, 17, 47, 49, 65, 191, 192, 193, 300]
+  static let shorter = [300, 1, 49, 2, 194]
 
   struct Variant: Sendable, CustomTestStringConvertible {
     let heads: Int
@@ -29,6 +29,8 @@ struct AttentionTests {
       (1, 1, 8, nil, lengths), (2, 1, 16, nil, lengths), (1, 1, 64, 300, lengths),
       (2, 2, 16, 8, lengths), (7, 1, 64, nil, shorter), (4, 2, 80, 300, shorter),
       (2, 1, 128, nil, shorter), (2, 1, 80, 1, shorter), (7, 1, 8, 8, shorter),
+      (3, 1, 1, nil, shorter), (6, 2, 17, 33, shorter), (3, 3, 40, nil, shorter),
+      (4, 1, 96, 200, [193]), (3, 1, 256, nil, [70, 3]), (2, 1, 64, 64, [600, 5]),
     ].map {
       Variant(
         heads: $0.0, keyHeads: $0.1, size: $0.2, window: $0.3, lengths: $0.4, compute: compute)
@@ -140,13 +142,17 @@ struct AttentionTests {
     }
   }
 
-  @Test("the same bits on 1, 2 and 3 workers", arguments: Mode.all)
+  /// More workers than cores, and more than some blocks of keys.
+  @Test("the same bits on 1, 2, 3, 5 and 8 workers", arguments: Mode.all)
   func workers(_ mode: Mode) throws {
-    try expectSameBits(mode) { executor in
-      let c = AttentionCase(heads: 4, keyHeads: 2, size: 16, window: 100, lengths: [257, 5, 130])
-      let (output, lse) = c.forward(on: executor)
-      let (dq, dk, dv) = c.backward(output: output, lse: lse, on: executor)
-      return [output, lse, dq, dk, dv].flatMap(\.values)
+    for (window, heads) in [(100, 4), (nil, 6)] as [(Int?, Int)] {
+      try expectSameBits(mode, on: [2, 3, 5, 8]) { executor in
+        let c = AttentionCase(
+          heads: heads, keyHeads: 2, size: 16, window: window, lengths: [257, 5, 430])
+        let (output, lse) = c.forward(on: executor)
+        let (dq, dk, dv) = c.backward(output: output, lse: lse, on: executor)
+        return [output, lse, dq, dk, dv].flatMap(\.values)
+      }
     }
   }
 

@@ -61,9 +61,9 @@ func withExecutor<T: Sendable>(
   }
 }
 
-/// Two results of one computation must be equal in every bit on 1, 2 and 3 workers.
+/// Two results of one computation must be equal in every bit on one worker and on several.
 func expectSameBits(
-  _ mode: Mode, sourceLocation: SourceLocation = #_sourceLocation,
+  _ mode: Mode, on teams: [Int] = [2, 3], sourceLocation: SourceLocation = #_sourceLocation,
   _ body: @escaping @Sendable (Executor) -> [Float]
 ) throws {
   func bits(_ threads: Int) throws -> [UInt32] {
@@ -71,7 +71,7 @@ func expectSameBits(
   }
   let alone = try bits(1)
   #expect(!alone.isEmpty, sourceLocation: sourceLocation)
-  for threads in [2, 3] {
+  for threads in teams {
     #expect(try bits(threads) == alone, "\(threads) workers", sourceLocation: sourceLocation)
   }
 }

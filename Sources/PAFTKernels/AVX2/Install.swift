@@ -11,6 +11,7 @@ func install(_ table: inout KernelTable) {
   install(&table.rows)
   install(&table.vectors)
   install(&table.optimizer)
+  install(&table.attention)
 }
 
 private func install(_ gemm: inout GEMMKernels) {

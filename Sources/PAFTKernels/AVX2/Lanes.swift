@@ -47,6 +47,9 @@ enum Lanes: InstructionSet {
   @inline(__always) static func fnma(_ a: F, _ b: F, _ c: F) -> F {
     paft_fnma_8(a, b, c)
   }
+  @inline(__always) static func fms(_ a: F, _ b: F, _ c: F) -> F {
+    paft_fms_8(a, b, c)
+  }
   @inline(__always) static func sqrt(_ a: F) -> F {
     paft_sqrt_8(a)
   }
@@ -73,6 +76,12 @@ enum Lanes: InstructionSet {
   }
   @inline(__always) static func scale2(_ a: F, _ n: F) -> F {
     paft_scale2_8(a, n)
+  }
+  @inline(__always) static func fraction(_ x: F) -> F {
+    paft_fraction_8(x)
+  }
+  @inline(__always) static func scaleFloor2(_ a: F, _ x: F) -> F {
+    paft_scale_floor2_8(a, x)
   }
 
   @inline(__always) static func sum(_ v: F) -> Double {
@@ -114,6 +123,11 @@ enum Lanes: InstructionSet {
   }
   @inline(__always) static func storePairs(_ p: UnsafeMutablePointer<UInt16>, _ v: Pairs) {
     paft_store_pairs_8(p, v)
+  }
+  @inline(__always) static func storeRowsBF16(
+    _ even: UnsafeMutablePointer<UInt16>, _ odd: UnsafeMutablePointer<UInt16>, _ a: F, _ b: F
+  ) {
+    paft_store_rows_bf16_8(even, odd, a, b)
   }
   @inline(__always) static func splatPair(_ p: UnsafePointer<UInt16>) -> Pairs {
     paft_splat_pair_8(p)

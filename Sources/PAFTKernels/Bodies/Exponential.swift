@@ -21,6 +21,23 @@ package func exponential<I: InstructionSet>(_: I.Type, _ x: I.F) -> I.F {
   return I.scale2(I.add(tail, I.splat(1)), n)
 }
 
+/// 2^x within 2.5 * 2^-24 (relative; results below 2^-126 lose bits, below 2^-149 they are 0):
+/// 2^floor(x) * p(x - floor(x)) with p of degree 5, fitted for least relative error on 0...1
+/// (1.3 * 2^-24). No step needs a bound on x: -inf -> 0, NaN stays. On AVX-512 this is two
+/// instructions and five multiply-adds, as short as it gets; a split at the nearest whole number by
+/// adding 1.5 * 2^23, with integer adds into the exponent, took 15 % longer on Zen 4.
+@_alwaysEmitIntoClient @inline(__always)
+package func exponential2<I: InstructionSet>(_: I.Type, _ x: I.F) -> I.F {
+  let r = I.fraction(x)
+  var p = I.splat(0x1.ec320ap-10)
+  p = I.fma(p, r, I.splat(0x1.26900cp-7))
+  p = I.fma(p, r, I.splat(0x1.c95446p-5))
+  p = I.fma(p, r, I.splat(0x1.ebd5a8p-3))
+  p = I.fma(p, r, I.splat(0x1.62e4f6p-1))
+  p = I.fma(p, r, I.splat(0x1.fffffep-1))
+  return I.scaleFloor2(p, x)
+}
+
 /// The same for one value.
 @_alwaysEmitIntoClient @inline(__always)
 package func exponential<I: InstructionSet>(_: I.Type, _ x: Float) -> Float {

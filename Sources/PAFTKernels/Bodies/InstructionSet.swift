@@ -34,6 +34,8 @@ import PAFTKernelInterface
   static func fma(_ a: F, _ b: F, _ c: F) -> F
   /// c - a*b, rounded once.
   static func fnma(_ a: F, _ b: F, _ c: F) -> F
+  /// a*b - c, rounded once.
+  static func fms(_ a: F, _ b: F, _ c: F) -> F
   static func sqrt(_ a: F) -> F
   static func abs(_ a: F) -> F
   static func round(_ a: F) -> F
@@ -45,6 +47,10 @@ import PAFTKernelInterface
   static func whereAtMost(_ a: F, _ b: F, _ yes: F, _ no: F) -> F
   /// a * 2^n for whole n, rounded once; results may be subnormal or infinite.
   static func scale2(_ a: F, _ n: F) -> F
+  /// x - floor(x); NaN stays.
+  static func fraction(_ x: F) -> F
+  /// a * 2^floor(x), rounded at most twice, for x <= 127; -inf gives 0.
+  static func scaleFloor2(_ a: F, _ x: F) -> F
 
   // MARK: across lanes, fixed order
 
@@ -66,6 +72,9 @@ import PAFTKernelInterface
   static func loadBF16(_ p: UnsafePointer<UInt16>) -> F
   static func loadPairs(_ p: UnsafePointer<UInt16>) -> Pairs
   static func storePairs(_ p: UnsafeMutablePointer<UInt16>, _ v: Pairs)
+  /// Two rows of `lanes` values, rounded to nearest even.
+  static func storeRowsBF16(
+    _ even: UnsafeMutablePointer<UInt16>, _ odd: UnsafeMutablePointer<UInt16>, _ a: F, _ b: F)
   static func splatPair(_ p: UnsafePointer<UInt16>) -> Pairs
   static func pair(even: F, odd: F) -> Pairs
   static func even(_ v: Pairs) -> F

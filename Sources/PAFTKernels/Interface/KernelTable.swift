@@ -17,4 +17,5 @@ package struct KernelTable: Sendable {
   package var vectors: VectorKernels
   package var optimizer: OptimizerKernels
   package var integer: IntegerKernels
+  package var attention: AttentionKernels
 }

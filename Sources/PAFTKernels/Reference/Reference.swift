@@ -54,5 +54,6 @@ private func makeReference() -> KernelTable {
       quantizers_f32: quantizers_f32,
       packBT_s8: packBT_s8,
       packB_s8: packB_s8,
-      compensation_s8: compensation_s8))
+      compensation_s8: compensation_s8),
+    attention: referenceAttention)
 }
