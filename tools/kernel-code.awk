@@ -28,7 +28,7 @@ kind == "source" {
     family = substr($0, RSTART, RLENGTH); sub(/.*inout /, "", family); sub(/\)/, "", family)
     closures = 0
   } else if ($0 ~ /^}/) family = ""
-  else if (family != "" && match($0, /^  [a-z]+\.[A-Za-z0-9_]+ = \{/)) {
+  else if (family != "" && match($0, /^  [a-z]+(\.[A-Za-z0-9_]+)+ = \{/)) {
     text = substr($0, RSTART + 2, RLENGTH - 6)
     field[family, ++closures] = text
   }

@@ -8,6 +8,8 @@ typealias AttentionTile = TileShape<6, 2>
 let attentionColumns = 16
 
 extension Pairs {
+  @inline(__always) static var isUnrolled: Bool { false }
+
   @inline(__always) static func step<let R: Int, let C: Int>(
     _ sums: inout InlineArray<R, InlineArray<C, Lanes.F>>, _ a: UnsafePointer<UInt16>,
     _ rowStride: Int, _ b: UnsafePointer<UInt16>

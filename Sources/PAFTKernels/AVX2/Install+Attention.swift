@@ -8,6 +8,7 @@ enum Singles: AttentionProduct {
   typealias I = Lanes
   typealias Element = Float
   @inline(__always) static var depth: Int { 1 }
+  @inline(__always) static var isUnrolled: Bool { true }
 
   @inline(__always) static func step<let R: Int, let C: Int>(
     _ sums: inout InlineArray<R, InlineArray<C, Lanes.F>>, _ a: UnsafePointer<Float>,

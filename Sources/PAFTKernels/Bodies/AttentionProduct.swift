@@ -6,6 +6,9 @@
   associatedtype Element: BitwiseCopyable
   /// Values of the reduced dimension that lie together.
   static var depth: Int { get }
+  /// Whether four steps may stand in a row. Halves that are widened take so many registers that
+  /// the compiler keeps accumulators on the stack when it sees more than one step.
+  static var isUnrolled: Bool { get }
 
   /// sums[r][j] += one step of left row r (at a + r * rowStride) times right vector j.
   static func step<let R: Int, let C: Int>(
@@ -90,7 +93,7 @@ package func multiply<P: AttentionProduct, let R: Int, let C: Int>(
   let rightStride = C &* P.I.lanes &* P.depth
   var (a, b) = (a, b)
   var remaining = steps
-  while remaining >= 4 {
+  while P.isUnrolled && remaining >= 4 {
     P.step(&sums, a, rowStride, b)
     P.step(&sums, a + stepStride, rowStride, b + rightStride)
     P.step(&sums, a + 2 &* stepStride, rowStride, b + 2 &* rightStride)
