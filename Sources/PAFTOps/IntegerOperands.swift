@@ -28,7 +28,7 @@ package struct QuantizedRows: @unchecked Sendable, BitwiseCopyable {
 
   @inline(__always) func rows(of panel: Int) -> Int { min(tile.rows, m - panel * tile.rows) }
 
-  /// `k0` is a multiple of four.
+  /// `k0` is a multiple of the tile's depth.
   @inline(__always) func address(panel: Int, from k0: Int) -> UnsafeMutablePointer<UInt8> {
     base + (panel * tile.padded(k) + k0) * tile.rows
   }
@@ -101,7 +101,7 @@ package struct PackedIntegerMatrix: @unchecked Sendable, BitwiseCopyable {
     min(tile.columns, n - panel * tile.columns)
   }
 
-  /// `k0` is a multiple of four.
+  /// `k0` is a multiple of the tile's depth.
   @inline(__always) func address(panel: Int, from k0: Int) -> UnsafeMutablePointer<Int8> {
     base + (panel * tile.columns * tile.padded(k) + k0 * tile.width(columns(of: panel)))
   }
@@ -160,8 +160,9 @@ package struct PackedIntegerWeight: @unchecked Sendable {
     finish(on: executor)
   }
 
-  /// Rows of W that one call of `packRows` may begin at: a multiple of this.
-  package var rowGrain: Int { forward.tile.columns }
+  /// Rows of W that one call of `packRows` may begin at: a multiple of this, so that it has whole
+  /// panels of the forward layout and whole groups of k of the backward one (powers of two, both).
+  package var rowGrain: Int { max(forward.tile.columns, forward.tile.depth) }
 
   /// Quantises and packs the rows of W from `first` on, so that a big weight need never be in memory
   /// in Float as a whole. Blocks begin at multiples of `rowGrain`, cover W, and `finish` follows.
@@ -179,11 +180,11 @@ package struct PackedIntegerWeight: @unchecked Sendable {
           rows.row(range.lowerBound), range.count, inputs, rows.stride)
         var row = range.lowerBound
         while row < range.upperBound {
-          let panel = (first + row) / rowGrain
+          let panel = (first + row) / forward.tile.columns
           kernels.packBT_s8(
             forward.address(panel: panel, from: 0), rows.row(row), inverse + row,
             forward.columns(of: panel), inputs, rows.stride)
-          row += rowGrain
+          row += forward.tile.columns
         }
       }
       guard let backward else { return }

@@ -1,22 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import EmulatedAMX
 import PAFTBase
 import PAFTKernels
 import Testing
 
-/// The AMX table with its instructions emulated, where the rest of it can run.
-private let emulated: KernelTable? = {
-  guard var table = KernelTable.available.first(where: { $0.name == "avx512bf16" }) else {
-    return nil
-  }
-  KernelTable.amx(&table)
-  return table
-}()
-
-/// No processor with AMX was at hand. Layouts, edges and registers are those of the real module,
-/// whose text this is, on an emulation of the instructions.
-@Suite(.pooled, .enabled(if: emulated != nil)) struct AMXTests {
+/// Products of BF16 on tiles; the bytes' are in IntegerTests.swift.
+@Suite(.pooled, .enabled(if: KernelTable.emulatedAMX != nil)) struct AMXTests {
   /// Rows, columns and depths around every tile boundary.
   static let edges = [1, 2, 7, 15, 16, 17, 31, 32]
   static let depths = [0, 1, 2, 3, 31, 32, 33, 63, 64, 65, 100]
@@ -55,7 +44,7 @@ private let emulated: KernelTable? = {
 
   @Test("Panels hold the source and zeros, in the documented order", arguments: [true, false])
   func panels(alongK: Bool) {
-    let table = emulated!
+    let table = KernelTable.emulatedAMX!
     let tile = table.gemm.tile_bf16
     for k in Self.depths {
       for count in Self.edges {
@@ -101,7 +90,7 @@ private let emulated: KernelTable? = {
   private func check(
     _ a: Source, _ b: Source, _ rows: Int, _ columns: Int, _ k: Int, alpha: Float, accumulate: Bool
   ) {
-    let table = emulated!
+    let table = KernelTable.emulatedAMX!
     let (pa, pb) = Self.pack(table, a, rows, b, columns, k)
     let ldc = columns + 3
     let c = Draw("c").matrix(rows, columns, stride: ldc)
@@ -135,7 +124,7 @@ private let emulated: KernelTable? = {
 
   @Test("A row's bits do not depend on how many rows there are")
   func rowsAlone() {
-    let (table, k, columns) = (emulated!, 70, 32)
+    let (table, k, columns) = (KernelTable.emulatedAMX!, 70, 32)
     let a = Source("a", 32, k, alongK: true)
     let b = Source("b", columns, k, alongK: true)
     func product(_ rows: Int) -> [Float] {
@@ -150,7 +139,7 @@ private let emulated: KernelTable? = {
 
   @Test("Subnormal operands count as zero, as the instruction has it")
   func subnormals() {
-    let table = emulated!
+    let table = KernelTable.emulatedAMX!
     let tiny = Guarded<Float>([Float](repeating: 0x1p-130, count: 32))
     let one = Guarded<Float>([Float](repeating: 1, count: 32))
     let pa = Guarded<UInt16>(32 * 32, filledWith: 0)

@@ -14,7 +14,7 @@ private func quantized(_ row: [Float]) -> (scale: Float, bytes: [Int]) {
 
 @Suite("8-bit products against integers and Double")
 struct IntegerLinearTests {
-  static let modes = KernelTable.available.map { Mode(isa: $0.name, compute: .f32) }
+  static let modes = KernelTable.available.map { Mode(isa: $0.name, compute: .f32) } + Mode.emulated
 
   struct Case: Sendable {
     var m: Int
@@ -78,7 +78,7 @@ struct IntegerLinearTests {
 
   @Test("every side of the tile, to the bit", arguments: modes)
   func sides(_ mode: Mode) throws {
-    let tile = try KernelTable.select(forced: mode.isa).integer.tile
+    let tile = mode.kernels.integer.tile
     @Sendable func around(_ size: Int) -> [Int] { [1, size - 1, size, size + 1, 2 * size + 3] }
     try withExecutor(mode) { executor in
       for m in around(tile.rows) {
@@ -216,13 +216,13 @@ struct IntegerLinearTests {
   @Test("a weight packed in blocks of rows is the weight packed at once", arguments: modes)
   func streamed(_ mode: Mode) throws {
     try withExecutor(mode) { executor in
-      let (out, inputs) = (5 * executor.kernels.integer.tile.columns + 7, 150)
+      let tile = executor.kernels.integer.tile
+      let grain = max(tile.columns, tile.depth)
+      let (out, inputs) = (5 * grain + 7, 150)
       let w = Grid(out, inputs, padding: 1, random: "w")
       let dy = Grid(9, out, random: "dy")
       let x = Grid(9, inputs, random: "x")
-      let results = [
-        out, executor.kernels.integer.tile.columns, 2 * executor.kernels.integer.tile.columns,
-      ].map { size in
+      let results = [out, grain, 2 * grain].map { size in
         executor.withScratch { scratch -> [Float] in
           let weight = PackedIntegerWeight(
             in: scratch, outputs: out, inputs: inputs, backward: true, on: executor)

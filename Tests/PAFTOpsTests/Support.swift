@@ -37,7 +37,9 @@ struct Mode: Sendable, CustomTestStringConvertible {
   static let all =
     KernelTable.available.flatMap { table in
       ComputeType.allCases.map { Mode(isa: table.name, compute: $0) }
-    } + (emulatedAMX == nil ? [] : [Mode(isa: "emulated amx", compute: .bf16)])
+    } + emulated
+  static let emulated =
+    emulatedAMX == nil ? [] : [Mode(isa: "emulated amx", compute: .bf16)]
 
   static let emulatedAMX: KernelTable? = {
     guard var table = KernelTable.available.first(where: { $0.name == "avx512bf16" }) else {

@@ -51,3 +51,10 @@ PAFT_VERB void paft_prefetch(const float *p) { __builtin_prefetch(p, 1, 3); }
 #ifdef __AMX_TILE__
 #include "CVectorTiles.inc"
 #endif
+
+#ifdef __aarch64__
+#include <arm_neon.h>
+
+#define PAFT_VERB static inline __attribute__((always_inline))
+#include "CVectorNEON.inc"
+#endif

@@ -12,6 +12,7 @@ extension KernelTable {
   package static func amx(_ table: inout KernelTable) {
     table.name = "amx"
     install(&table.gemm)
+    install(&table.integer)
   }
 }
 
@@ -30,5 +31,26 @@ private func install(_ gemm: inout GEMMKernels) {
   gemm.packBT_bf16 = {
     packBT_bf16(Lanes.self, $0, $1, $2, $3, $4)
     padMatrixB_bf16(Lanes.self, $0, $2, $3)
+  }
+}
+
+private func install(_ integer: inout IntegerKernels) {
+  integer.tile = Tile(rows: matrixTile, columns: matrixTile, lanes: Lanes.lanes, depth: 64)
+  integer.multiply_u8s8 = {
+    multiplyMatrixTile_u8s8(
+      Tiles.self, Lanes.self,
+      IntegerTileCall($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14))
+  }
+  integer.quantizeA_u8 = { quantizeMatrixA_u8(Lanes.self, $0, $1, $2, $3, $4, $5, $6) }
+  integer.quantizeNormA_u8 = {
+    quantizeMatrixNormA_u8(Lanes.self, $0, $1, $2, $3, $4, $5, $6, $7, $8)
+  }
+  integer.packBT_s8 = {
+    packBT_s8(Lanes.self, $0, $1, $2, $3, $4, $5)
+    padMatrixB_s8(Lanes.self, $0, $3, $4)
+  }
+  integer.packB_s8 = {
+    packB_s8(Lanes.self, $0, $1, $2, $3, $4, $5)
+    padMatrixB_s8(Lanes.self, $0, $3, $4)
   }
 }

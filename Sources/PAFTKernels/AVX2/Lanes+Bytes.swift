@@ -63,6 +63,9 @@ extension Lanes: ByteVectors {
   ) -> Quads {
     paft_pack_quads_8(a, b, c, d)
   }
+  @inline(__always) static func storeFlipped(_ p: UnsafeMutablePointer<UInt8>, _ v: Integers) {
+    paft_store_flipped_8(p, v)
+  }
   @inline(__always) static func maxMagnitude(_ best: F, _ x: F) -> F {
     paft_max_magnitude_8(best, x)
   }

@@ -32,6 +32,8 @@
   static func integer(_ v: F) -> Integers
   static func roundedInteger(_ x: Float) -> Int32
   static func packQuads(_ a: Integers, _ b: Integers, _ c: Integers, _ d: Integers) -> Quads
+  /// The low byte of each lane plus 128, in order.
+  static func storeFlipped(_ p: UnsafeMutablePointer<UInt8>, _ v: Integers)
   /// The larger magnitude; NaN is larger than infinity. `best` is not negative.
   static func maxMagnitude(_ best: F, _ x: F) -> F
   static func largestMagnitude(_ best: F) -> Float

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// C[32, 32] = alpha * A·B (+ C) on a tile unit (AMX), for one packed A panel and one packed B panel.
+// C[32, 32] = alpha * A·B (+ C) on a tile unit (AMX), for one packed A panel and one packed B panel;
+// bytes are in IntegerMatrixTile.swift.
 //
 // Registers: four tiles of sums (16 x 16 each), two of A, two of B. A step over k takes 64 bytes of
-// each row of A: 32 values of BF16. Two loads of A and two of B feed four products, as many loads as
+// each row of A: 32 values of BF16, 64 bytes. Two loads of A and two of B feed four products, as many loads as
 // products: what 2 x 2 costs least (1 x 4 and 4 x 1 need five loads for four), and a product keeps
 // the unit busy for 16 cycles while a tile is loaded in 8.
 //
@@ -36,12 +37,8 @@ package func multiplyMatrixTile_bf16<T: TileUnit, I: InstructionSet>(
 ) {
   var shapes = TileShapes(rows: call.rows)
   T.configure(&shapes)
-  switch (call.rows > 16, call.columns > 16) {
-  case (false, false): addProducts(unit, TileShape<1, 1>.self, call)
-  case (false, true): addProducts(unit, TileShape<1, 2>.self, call)
-  case (true, false): addProducts(unit, TileShape<2, 1>.self, call)
-  case (true, true): addProducts(unit, TileShape<2, 2>.self, call)
-  }
+  let (a, b) = (UnsafeRawPointer(call.a), UnsafeRawPointer(call.b))
+  addProducts(unit, a, b, (call.k &+ 31) / 32, call.rows, call.columns) { T.dotPairs($0) }
   if call.accumulate == 0 && call.alpha == 1 && call.columns == matrixTile
     && call.rows == matrixTile
   {
@@ -59,30 +56,44 @@ package func multiplyMatrixTile_bf16<T: TileUnit, I: InstructionSet>(
   T.release()
 }
 
-/// The loop over k, for R x C tiles of sums.
+/// The loop over k of both types: `steps` steps of 64 bytes of each row of A.
+@_alwaysEmitIntoClient @inline(__always)
+package func addProducts<T: TileUnit>(
+  _ unit: T.Type, _ a: UnsafeRawPointer, _ b: UnsafeRawPointer, _ steps: Int, _ rows: Int,
+  _ columns: Int, _ dot: (_ sum: Int) -> Void
+) {
+  switch (rows > 16, columns > 16) {
+  case (false, false): addProducts(unit, TileShape<1, 1>.self, a, b, steps, dot)
+  case (false, true): addProducts(unit, TileShape<1, 2>.self, a, b, steps, dot)
+  case (true, false): addProducts(unit, TileShape<2, 1>.self, a, b, steps, dot)
+  case (true, true): addProducts(unit, TileShape<2, 2>.self, a, b, steps, dot)
+  }
+}
+
+/// The same for R x C tiles of sums.
 @_alwaysEmitIntoClient @inline(__always)
 package func addProducts<T: TileUnit, let R: Int, let C: Int>(
-  _: T.Type, _: TileShape<R, C>.Type, _ call: TileCall<UInt16>
+  _: T.Type, _: TileShape<R, C>.Type, _ a: UnsafeRawPointer, _ b: UnsafeRawPointer, _ steps: Int,
+  _ dot: (_ sum: Int) -> Void
 ) {
-  var (a, b) = (UnsafeRawPointer(call.a), UnsafeRawPointer(call.b))
+  var (a, b, remaining) = (a, b, steps)
   let stride = C &* tileRowBytes
-  var remaining = call.k
   while remaining > 0 {
     T.load(4, a, tileRowBytes)
     T.load(6, b, stride)
-    T.dotPairs(0)
+    dot(0)
     if C == 2 {
       T.load(7, b + tileRowBytes, stride)
-      T.dotPairs(1)
+      dot(1)
     }
     if R == 2 {
       T.load(5, a + 16 &* tileRowBytes, tileRowBytes)
-      T.dotPairs(2)
-      if C == 2 { T.dotPairs(3) }
+      dot(2)
+      if C == 2 { dot(3) }
     }
     a += matrixTile &* tileRowBytes
     b += 16 &* stride
-    remaining &-= 32
+    remaining &-= 1
   }
 }
 

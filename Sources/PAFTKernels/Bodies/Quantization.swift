@@ -74,21 +74,29 @@ package func quantizeNormA_u8<I: ByteVectors>(
 ) {
   var inverse = InlineArray<6, Float>(repeating: 0)
   for row in 0..<rows {
-    let x = src + row &* stride
-    var squares = InlineArray<4, I.F>(repeating: I.splat(0))
-    var best = InlineArray<4, I.F>(repeating: I.splat(0))
-    sweep(I.self, k) { at, count, slot in
-      let v = I.load(x + at, count)
-      squares[slot] = I.fma(v, v, squares[slot])
-      best[slot] = I.maxMagnitude(best[slot], I.mul(v, I.load(w + at, count)))
-    }
-    let r = Float(I.inverseRoot(total(I.self, squares) / Double(k) + Double(eps)))
-    let found = quantizer(largest(I.self, best))
-    inverses[row] = r
-    scale[row] = found.scale * r
+    let found = normQuantizer(I.self, src + row &* stride, w, k, eps)
+    inverses[row] = found.inverseRoot
+    scale[row] = found.scale * found.inverseRoot
     inverse[row] = found.inverse
   }
   quantizePanel(I.self, dst, src, w, inverse, rows, k, stride)
+}
+
+/// 1/sqrt(mean(x^2) + eps), and the quantizer of x * w.
+@_alwaysEmitIntoClient @inline(__always)
+package func normQuantizer<I: ByteVectors>(
+  _: I.Type, _ x: UnsafePointer<Float>, _ w: UnsafePointer<Float>, _ k: Int, _ eps: Float
+) -> (inverseRoot: Float, scale: Float, inverse: Float) {
+  var squares = InlineArray<4, I.F>(repeating: I.splat(0))
+  var best = InlineArray<4, I.F>(repeating: I.splat(0))
+  sweep(I.self, k) { at, count, slot in
+    let v = I.load(x + at, count)
+    squares[slot] = I.fma(v, v, squares[slot])
+    best[slot] = I.maxMagnitude(best[slot], I.mul(v, I.load(w + at, count)))
+  }
+  let r = Float(I.inverseRoot(total(I.self, squares) / Double(k) + Double(eps)))
+  let found = quantizer(largest(I.self, best))
+  return (r, found.scale, found.inverse)
 }
 
 @_alwaysEmitIntoClient @inline(__always)

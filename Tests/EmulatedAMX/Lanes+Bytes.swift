@@ -1,0 +1,1 @@
+../../Sources/PAFTKernels/AVX512/Lanes+Bytes.swift
