@@ -78,7 +78,7 @@ import Testing
         pa.pointer, pb.pointer, c.k, start.pointer, c.carried ? width : 0, partial,
         result.pointer, ldc, c.rows, c.columns, rowScale.pointer,
         c.scaled ? columnScale.pointer : nil, c.biased ? bias.pointer : nil, c.accumulate,
-        pb.pointer)
+        pb.pointer, 4 * width)
     }
     run(partial: kept.pointer)
     #expect(result.values.map(\.bitPattern) == before.map(\.bitPattern), "C was written early")
@@ -151,7 +151,7 @@ import Testing
         let one = Guarded<Float>(tile.rows, filledWith: 1)
         table.integer.multiply_u8s8(
           pa.pointer, pb.pointer, k, start.pointer, 0, sums.pointer, one.pointer, 0, tile.rows,
-          columns, one.pointer, nil, nil, 0, pb.pointer)
+          columns, one.pointer, nil, nil, 0, pb.pointer, 0)
         #expect(sums.values.allSatisfy { Int($0) == k * x * w }, "\(table.name) \(k) \(x) \(w)")
         Pool.current.drain()
       }

@@ -39,7 +39,8 @@ private func install(_ integer: inout IntegerKernels) {
   integer.multiply_u8s8 = {
     multiplyMatrixTile_u8s8(
       Tiles.self, Lanes.self,
-      IntegerTileCall($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14))
+      IntegerTileCall(
+        $0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15))
   }
   integer.quantizeA_u8 = { quantizeMatrixA_u8(Lanes.self, $0, $1, $2, $3, $4, $5, $6) }
   integer.quantizeNormA_u8 = {

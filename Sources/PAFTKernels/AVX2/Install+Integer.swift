@@ -9,7 +9,7 @@ func install(_ integer: inout IntegerKernels) {
   integer.tile = Tile(rows: panelRows, columns: integerColumns, lanes: Lanes.lanes, depth: 4)
   integer.multiply_u8s8 = {
     multiply_u8s8(
-      IntegerTileCall($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14))
+      IntegerTileCall($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15))
   }
   integer.quantizeA_u8 = { quantizeA_u8(Lanes.self, $0, $1, $2, $3, $4, $5, $6) }
   integer.quantizeNormA_u8 = {

@@ -36,13 +36,15 @@ package struct IntegerKernels: Sendable {
   ///   C = float(sum) * rowScale[row], times columnScale[column] if given, + bias[column] if given
   /// (rounded once with that product), + C if `accumulate` != 0. Only the valid part of C is read
   /// and written, and only valid scales and biases are read.
-  /// `ahead` is where to prefetch from meanwhile, a cache line per quad; it is not otherwise read.
+  /// Meanwhile W quads from `ahead` on are prefetched at every quad of k, and `ahead` moves on by
+  /// `aheadStep` bytes: what is wanted next, in steps of at most its 4 W bytes. It is not read.
   package var multiply_u8s8:
     @convention(c) (
       _ a: Unsigned, _ b: Signed, _ k: Int, _ start: Sums, _ startStride: Int,
       _ partial: UnsafeMutablePointer<Int32>?, _ c: Out, _ ldc: Int, _ rows: Int, _ columns: Int,
       _ rowScale: In, _ columnScale: In?, _ bias: In?, _ accumulate: Int,
-      _ ahead: UnsafeRawPointer
+      _ ahead: UnsafeRawPointer,
+      _ aheadStep: Int
     ) -> Void
 
   // MARK: quantisation

@@ -9,7 +9,7 @@ func multiply_u8s8(
   _ start: IntegerKernels.Sums, _ startStride: Int, _ partial: UnsafeMutablePointer<Int32>?,
   _ c: KernelTable.Out, _ ldc: Int, _ rows: Int, _ columns: Int, _ rowScale: KernelTable.In,
   _ columnScale: KernelTable.In?, _ bias: KernelTable.In?, _ accumulate: Int,
-  _ ahead: UnsafeRawPointer
+  _ ahead: UnsafeRawPointer, _ aheadStep: Int
 ) {
   let tile = referenceQuadTile
   let width = tile.width(columns)
