@@ -8,6 +8,8 @@
 # A loop is what a backward jump closes. The loops looked at are the innermost ones that hold a
 # product: there nothing may be spilled or called.
 
+BEGIN { isARM = module == "NEON" }
+
 FNR == 1 {
   kind = FILENAME ~ /\.txt$/ ? "rules" : FILENAME ~ /\.swift$/ ? "source" : FILENAME ~ /names$/ ? "names" : "code"
 }
@@ -15,7 +17,7 @@ FNR == 1 {
 kind == "rules" {
   if ($0 ~ /^#/ || NF == 0) next
   if ($0 ~ /^\[/) { section = substr($1, 2, length($1) - 2); next }
-  if (module !~ "^(" $2 ")$" || (module == "AMX" && $2 == ".*")) next
+  if (module !~ "^(" $2 ")$" || ($2 == ".*" && (module == "AMX" || isARM))) next
   rules++
   ruleKernel[rules] = $1; ruleInstruction[rules] = $3; ruleProducts[rules] = $4
   ruleFamily[rules] = section; ruleInstances[rules] = $5; ruleStack[rules] = $6
@@ -78,7 +80,7 @@ function report(   i, j, n, r, rule, want, pattern, from, best, spills, calls, l
   if (name == "" || lines == 0) return
   rule = many = 0
   for (r = 1; r <= rules; r++) if (name ~ "^(" ruleKernel[r] ")$") { rule = r; matched[r]++; break }
-  pattern = "^" (rule ? ruleInstruction[rule] : "v.*[yz]mm")
+  pattern = "^" (rule ? ruleInstruction[rule] : isARM ? ".*v[0-9]+\\.4s" : "v.*[yz]mm")
   for (i = 1; i <= lines; i++) products[i] = products[i - 1] + (code[i] ~ pattern)
   want = rule ? ruleProducts[rule] : ">=1"
   if (want !~ /^>=/) want = shape(want, name)
@@ -94,8 +96,8 @@ function report(   i, j, n, r, rule, want, pattern, from, best, spills, calls, l
     if (n == 0) continue
     spills = calls = 0
     for (j = from; j <= i; j++) {
-      if (code[j] ~ /[xyz]mm/ && code[j] ~ /\(%r[sb]p/) spills++
-      if (code[j] ~ /^call/) calls++
+      if (code[j] ~ (isARM ? "[[:space:]][qdv][0-9].*\\[(sp|x29)" : "[xyz]mm.*\\(%r[sb]p|\\(%r[sb]p.*[xyz]mm")) spills++
+      if (code[j] ~ (isARM ? "^blr?[[:space:]]" : "^call")) calls++
     }
     loops++; sum += n
     if (n > best) best = n
@@ -123,11 +125,13 @@ function report(   i, j, n, r, rule, want, pattern, from, best, spills, calls, l
 }
 
 name != "" && /^[[:space:]]*[0-9a-f]+:[[:space:]]/ {
-  if ($2 ~ /^R_X86/) next
+  if ($2 ~ /^R_/) next
   lines++
   address = $1; sub(/:$/, "", address); at[address] = lines
   jump[lines] = ""
-  if ($2 ~ /^j/) { jump[lines] = $3; sub(/^0x/, "", jump[lines]) }
+  if (!isARM && $2 ~ /^j/) { jump[lines] = $3; sub(/^0x/, "", jump[lines]) }
+  if (isARM && $2 ~ /^(b|b\..*|cbn?z|tbn?z)$/ && match($0, /0x[0-9a-f]+ </))
+    jump[lines] = substr($0, RSTART + 2, RLENGTH - 4)
   code[lines] = $0; sub(/^[[:space:]]*[0-9a-f]+:[[:space:]]+/, "", code[lines])
 }
 

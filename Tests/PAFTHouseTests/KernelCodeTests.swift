@@ -51,6 +51,17 @@ struct KernelCodeTests {
     #expect(check.output.contains("AVX512: rows.no_f32: found 0 kernels, expected 1"))
   }
 
+  /// Compiles for AArch64 as embedded Swift, which not every toolchain brings along.
+  @Test(
+    "The bodies compile for NEON and agree with the reference on an emulated CPU",
+    .enabled(
+      if: (try? Script("check-neon", ["--can-run"]))?.status == 0))
+  func neon() throws {
+    let check = try Script("check-neon")
+    #expect(check.status == 0, "\(check.output)")
+    #expect(check.output.contains("comparisons with the reference, 0 off"), "\(check.output)")
+  }
+
   @Test("A folder without kernels is no success")
   func nothing() throws {
     let folder = TestData.temporaryFolder()

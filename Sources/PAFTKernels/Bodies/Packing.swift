@@ -167,8 +167,9 @@ package func packBT_f32<I: InstructionSet>(
         I.transpose_f32(to, width, from, stride, 8, 8)
         I.transpose_f32(to + 8 &* width, width, from + 8, stride, 8, 8)
       } else {
-        I.transpose_f32(to, width, from, stride, valid, 8)
-        I.transpose_f32(to + 8 &* width, width, from + 8, stride, valid, 8)
+        let across = blockWidth(I.self, width &- j)
+        I.transpose_f32(to, width, from, stride, valid, across)
+        I.transpose_f32(to + 8 &* width, width, from + 8, stride, valid, across)
       }
       j &+= 8
     }
@@ -195,7 +196,7 @@ package func packBT_bf16<I: InstructionSet>(
       if valid == 8 {
         I.transpose_bf16(to, width, from, stride, 8, 8)
       } else {
-        I.transpose_bf16(to, width, from, stride, valid, 8)
+        I.transpose_bf16(to, width, from, stride, valid, blockWidth(I.self, width &- j))
       }
       j &+= 8
     }
@@ -209,6 +210,12 @@ package func packBT_bf16<I: InstructionSet>(
     }
     p &+= 2
   }
+}
+
+/// Columns of a block of a B panel: 8, or 4 at the end of one of vectors of 4.
+@_alwaysEmitIntoClient @inline(__always)
+package func blockWidth<I: InstructionSet>(_: I.Type, _ left: Int) -> Int32 {
+  I.lanes < 8 && left < 8 ? 4 : 8
 }
 
 @_alwaysEmitIntoClient @inline(__always)

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTKernelBodies
+import PAFTKernelInterface
+
+/// Groups of 4 vectors of queries; BF16 is widened.
+typealias AttentionTile = TileShape<6, 4>
+let attentionColumns = 16
+
+extension Pairs {
+  @inline(__always) static var isUnrolled: Bool { false }
+
+  @inline(__always) static func step<let R: Int, let C: Int>(
+    _ sums: inout InlineArray<R, InlineArray<C, Lanes.F>>, _ a: UnsafePointer<UInt16>,
+    _ rowStride: Int, _ b: UnsafePointer<UInt16>
+  ) { stepPairs(widening: Lanes.self, &sums, a, rowStride, b) }
+}
+
+/// Panels of as many columns of D as are left.
+@inline(__always)
+func accumulateRows<P: AttentionProduct>(
+  _: P.Type, _ product: UnsafeMutablePointer<Float>, _ stride: Int, _ left: UnsafeRawPointer,
+  _ right: UnsafeRawPointer, _ panels: Int, _ size: Int
+) {
+  let a = left.assumingMemoryBound(to: P.Element.self)
+  var (to, b) = (product, right.assumingMemoryBound(to: P.Element.self))
+  var remaining = size
+  while remaining > 3 &* Lanes.lanes {
+    accumulateRows(P.self, AttentionTile.self, to, stride, a, b, panels, attentionColumns)
+    to += attentionColumns
+    b += attentionColumns &* attentionColumns
+    remaining &-= attentionColumns
+  }
+  if remaining > 2 &* Lanes.lanes {
+    accumulateRows(P.self, TileShape<6, 3>.self, to, stride, a, b, panels, attentionColumns)
+  } else if remaining > Lanes.lanes {
+    accumulateRows(P.self, TileShape<6, 2>.self, to, stride, a, b, panels, attentionColumns)
+  } else if remaining > 0 {
+    accumulateRows(P.self, TileShape<6, 1>.self, to, stride, a, b, panels, attentionColumns)
+  }
+}

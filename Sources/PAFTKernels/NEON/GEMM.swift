@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTKernelBodies
+
+/// 6 rows x 4 vectors, 6 x 3 in BF16 (halves and masks need registers too), and narrower or flatter where the panel is.
+
+func multiply_f32(_ call: TileCall<Float>) {
+  switch (call.columns &+ Lanes.lanes &- 1) / Lanes.lanes {
+  case 1: byRows_f32(TileShape<0, 1>.self, call)
+  case 2: byRows_f32(TileShape<0, 2>.self, call)
+  case 3: byRows_f32(TileShape<0, 3>.self, call)
+  default: byRows_f32(TileShape<0, 4>.self, call)
+  }
+}
+
+func multiply_bf16(_ call: TileCall<UInt16>) {
+  switch (call.columns &+ Lanes.lanes &- 1) / Lanes.lanes {
+  case 1: byRows_bf16(TileShape<0, 1>.self, call)
+  case 2: byRows_bf16(TileShape<0, 2>.self, call)
+  default: byRows_bf16(TileShape<0, 3>.self, call)
+  }
+}
+
+@inline(__always)
+private func byRows_f32<let C: Int>(_: TileShape<0, C>.Type, _ call: TileCall<Float>) {
+  switch call.rows {
+  case 1: tile_f32(TileShape<1, C>.self, call)
+  case 2: tile_f32(TileShape<2, C>.self, call)
+  case 3, 4: tile_f32(TileShape<4, C>.self, call)
+  default: tile_f32(TileShape<6, C>.self, call)
+  }
+}
+
+@inline(__always)
+private func byRows_bf16<let C: Int>(_: TileShape<0, C>.Type, _ call: TileCall<UInt16>) {
+  switch call.rows {
+  case 1: tile_bf16(TileShape<1, C>.self, call)
+  case 2: tile_bf16(TileShape<2, C>.self, call)
+  case 3, 4: tile_bf16(TileShape<4, C>.self, call)
+  default: tile_bf16(TileShape<6, C>.self, call)
+  }
+}
+
+@inline(never)
+private func tile_f32<let R: Int, let C: Int>(
+  _ shape: TileShape<R, C>.Type, _ call: TileCall<Float>
+) {
+  multiplyTile_f32(Lanes.self, shape, call)
+}
+
+@inline(never)
+private func tile_bf16<let R: Int, let C: Int>(
+  _ shape: TileShape<R, C>.Type, _ call: TileCall<UInt16>
+) {
+  multiplyTile_bf16(widening: Lanes.self, shape, call)
+}
