@@ -18,7 +18,7 @@ import PAFTMachine
 package enum Attention {
   /// Keys per block, a multiple of a panel's rows. A block's scores (64 queries x 192 x 4 bytes =
   /// 48 KiB) lie in L2 with K and V; longer blocks read and write the output less often.
-  static let keyBlock = 192
+  static let keyBlock = 384
 
   /// q [T, heads*D], k and v [T, keyHeads*D], output like q; lse [T, heads]: log of the row sums.
   package static func forward(
@@ -27,7 +27,8 @@ package enum Attention {
   ) {
     executor.withScratch { scratch in
       let operands = KeyOperands(
-        k: k, v: v, sequences: sequences, shape: shape, backward: false, in: scratch, on: executor)
+        k: k, v: v, sequences: sequences, shape: shape, block: keyBlock, backward: false,
+        in: scratch, on: executor)
       let operations = executor.attention
       let groups = QueryGroups(sequences, shape, operations.tile, in: scratch)
       let works = ForwardScratch(in: scratch, shape: shape, on: executor)
@@ -66,9 +67,8 @@ package enum Attention {
       let length = sequences[segment].count
       let keys = group.keys(base: base, length: length)
       group.fill(work.bounds, base: base, length: length)
-      for block in keys.blocks {
-        let from = block * keyBlock
-        let span = KeySpan(block: from, length: length, keys, rows: tile.rows)
+      for block in keys.blocks(of: keyBlock) {
+        let span = KeySpan(block, of: keyBlock, length: length, keys, rows: tile.rows)
         let first = span.key(rows: tile.rows)
         let rows = span.panels.count * tile.rows
         operations.scores(
@@ -80,7 +80,8 @@ package enum Attention {
           work.shrink)
         operations.accumulate(
           work.product,
-          operands.transposedValues(segment, group.keyHead, from) + (first - from) * tile.rows
+          operands.transposedValues(segment, group.keyHead, span.from) + (first - span.from)
+            * tile.rows
             * operands.type.size,
           span.padded * tile.rows, work.weights, rows / tile.depth, size,
           isFresh ? nil : UnsafePointer(work.shrink), 0)

@@ -4,6 +4,8 @@ import PAFTKernels
 import PAFTMachine
 
 extension Attention {
+  static func backwardBlock(_ size: Int) -> Int { size <= 64 ? 192 : 288 }
+
   /// Gradients of `forward`. dq, dk and dv are overwritten.
   ///
   /// P is rebuilt from the saved log-sums: P = exp(scale S - lse), delta = rowsum(dO * O),
@@ -19,13 +21,15 @@ extension Attention {
   ) {
     executor.withScratch { scratch in
       let operands = KeyOperands(
-        k: k, v: v, sequences: sequences, shape: shape, backward: true, in: scratch, on: executor)
+        k: k, v: v, sequences: sequences, shape: shape, block: backwardBlock(shape.headSize),
+        backward: true, in: scratch, on: executor)
       let groups = QueryGroups(sequences, shape, executor.attention.tile, in: scratch)
       let queries = QueryOperands(groups, in: scratch, on: executor)
       queries.pack(
         q: q, dOutput: dOutput, output: output, lse: lse, groups: groups, on: executor)
       let works = BackwardScratch(in: scratch, shape: shape, on: executor)
-      let order = BackwardOrder(groups, workers: executor.workers, in: scratch)
+      let order = BackwardOrder(
+        groups, block: operands.block, workers: executor.workers, in: scratch)
       let pass = BackwardPass(
         operands: operands, groups: groups, queries: queries, order: order, dq: dq, dk: dk, dv: dv,
         operations: executor.attention, vectors: executor.kernels.vectors)
@@ -56,8 +60,8 @@ private struct BackwardPass {
   /// dK and dV of one block of keys, and the block's share of every dQ.
   func run(_ item: BackwardOrder.Item, _ work: BackwardScratch.Buffers) {
     let sequences = groups.sequences
-    let from = item.block * Attention.keyBlock
-    let keys = sequences[item.sequence].dropFirst(from).prefix(Attention.keyBlock)
+    let from = item.block * operands.block
+    let keys = sequences[item.sequence].dropFirst(from).prefix(operands.block)
     let padded = (keys.count + tile.rows - 1) / tile.rows * tile.rows
     work.dk.update(repeating: 0, count: padded * work.stride)
     work.dv.update(repeating: 0, count: padded * work.stride)
@@ -84,10 +88,10 @@ private struct BackwardPass {
     _ group: QueryGroup, _ slot: Int, _ item: BackwardOrder.Item, _ work: BackwardScratch.Buffers
   ) {
     let turn = order.turn(of: item, group)
-    guard let keys = turn.keys, keys.blocks.contains(item.block) else { return }
+    guard let keys = turn.keys, keys.blocks(of: operands.block).contains(item.block) else { return }
     let length = groups.sequences[item.sequence].count
     let span = KeySpan(
-      block: item.block * Attention.keyBlock, length: length, keys, rows: tile.rows)
+      item.block, of: operands.block, length: length, keys, rows: tile.rows)
     let first = span.key(rows: tile.rows)
     let panels = span.panels.count
     if span.wholeFrom > 0 || span.wholeTo < panels {

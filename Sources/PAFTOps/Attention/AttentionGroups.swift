@@ -86,10 +86,9 @@ struct QueryGroup {
     var some: Range<Int>
     var every: Range<Int>
 
-    /// Blocks that hold a key some query sees.
-    var blocks: Range<Int> {
-      let block = Attention.keyBlock
-      return some.isEmpty ? 0..<0 : some.lowerBound / block..<(some.upperBound - 1) / block + 1
+    /// Blocks of `block` keys that hold one some query sees.
+    @inline(__always) func blocks(of block: Int) -> Range<Int> {
+      some.isEmpty ? 0..<0 : some.lowerBound / block..<(some.upperBound - 1) / block + 1
     }
   }
 

@@ -4,8 +4,7 @@ import PAFTKernels
 import PAFTMachine
 
 /// K and V of a batch, packed once per (sequence, key head) and used by every query head, group and
-/// sequence that continues it. Keys are cut into blocks of `Attention.keyBlock`, which start anew
-/// with each sequence.
+/// sequence that continues it. Keys are cut into blocks, which start anew with each sequence.
 ///
 ///   panels       left panels [key panel][D]             K for the scores, V for dP
 ///   transposed   per block: left panels [D panel][keys] V for the output, K for dQ
@@ -13,6 +12,8 @@ struct KeyOperands {
   let type: ComputeType
   let tile: Tile
   let size: Int
+  /// Keys per block, a multiple of a panel's rows.
+  let block: Int
   private let keys: UnsafeMutableRawPointer
   private let values: UnsafeMutableRawPointer
   private let other: UnsafeMutableRawPointer?
@@ -25,14 +26,15 @@ struct KeyOperands {
 
   /// Forward: K panels and V transposed. Backward: K and V panels, and K transposed.
   init(
-    k: Matrix, v: Matrix, sequences: Sequences, shape: AttentionShape, backward: Bool,
-    in arena: Arena, on executor: Executor
+    k: Matrix, v: Matrix, sequences: Sequences, shape: AttentionShape, block: Int,
+    backward: Bool, in arena: Arena, on executor: Executor
   ) {
     let operations = executor.attention
     let (tile, type, size) = (operations.tile, executor.compute, shape.headSize)
     self.tile = tile
     self.type = type
     self.size = size
+    self.block = block
     let count = sequences.count
     starts = arena.allocate(Int.self, count: count + 1)
     let blocks = arena.allocate(Int.self, count: count + 1)
@@ -41,7 +43,7 @@ struct KeyOperands {
     for s in 0..<count {
       let length = sequences[s].count
       starts[s + 1] = starts[s] + (length + tile.rows - 1) / tile.rows * tile.rows
-      blocks[s + 1] = blocks[s] + (length + Attention.keyBlock - 1) / Attention.keyBlock
+      blocks[s + 1] = blocks[s] + (length + block - 1) / block
     }
     total = starts[count]
     let each = total * shape.keyHeads * type.size
@@ -60,8 +62,8 @@ struct KeyOperands {
       let head = item % shape.keyHeads
       var s = 0
       while item / shape.keyHeads >= blocks[s + 1] { s += 1 }
-      let from = (item / shape.keyHeads - blocks[s]) * Attention.keyBlock
-      let rows = min(Attention.keyBlock, sequences[s].count - from)
+      let from = (item / shape.keyHeads - blocks[s]) * block
+      let rows = min(block, sequences[s].count - from)
       let first = sequences[s].lowerBound + from
       let (ks, vs) = (k.row(first) + head * size, v.row(first) + head * size)
       operations.packPanels(
@@ -114,9 +116,9 @@ struct KeySpan {
   let wholeFrom: Int
   let wholeTo: Int
 
-  init(block from: Int, length: Int, _ keys: QueryGroup.Keys, rows: Int) {
-    let count = min(Attention.keyBlock, length - from)
-    self.from = from
+  init(_ index: Int, of block: Int, length: Int, _ keys: QueryGroup.Keys, rows: Int) {
+    from = index * block
+    let count = min(block, length - from)
     padded = (count + rows - 1) / rows * rows
     let first = max(0, keys.some.lowerBound - from) / rows
     let last = (min(count, keys.some.upperBound - from) + rows - 1) / rows

@@ -30,13 +30,16 @@ struct BackwardOrder: @unchecked Sendable {
   private let items: UnsafeMutablePointer<Item>
   private let workers: UnsafeMutablePointer<Int>
   private let counters: UnsafeMutablePointer<Atomic<Int>>
+  /// Keys per block.
+  private let block: Int
   let count: Int
 
-  init(_ groups: QueryGroups, workers team: Int, in arena: Arena) {
+  init(_ groups: QueryGroups, block: Int, workers team: Int, in arena: Arena) {
     self.groups = groups
+    self.block = block
     let (sequences, keyHeads) = (groups.sequences, groups.shape.keyHeads)
     func blocks(_ s: Int) -> Int {
-      (sequences[s].count + Attention.keyBlock - 1) / Attention.keyBlock
+      (sequences[s].count + block - 1) / block
     }
     count = (0..<sequences.count).reduce(0) { $0 + blocks($1) } * keyHeads
     items = arena.allocate(Item.self, count: count)
@@ -67,9 +70,9 @@ struct BackwardOrder: @unchecked Sendable {
   /// About how many (query, key) pairs an item has.
   private func cost(_ item: Item) -> Int {
     let sequences = groups.sequences
-    let from = item.block * Attention.keyBlock
+    let from = item.block * block
     let own = sequences[item.sequence].count
-    let keys = min(Attention.keyBlock, own - from)
+    let keys = min(block, own - from)
     var queries = own - from - keys / 2
     if sequences.prefixes != nil {
       for s in item.sequence + 1..<max(item.sequence + 1, sequences.count)
@@ -101,9 +104,9 @@ struct BackwardOrder: @unchecked Sendable {
       if segment == item.sequence {
         turn.keys = keys
         turn.base = base
-        turn.index = turn.last + keys.blocks.upperBound - item.block
+        turn.index = turn.last + keys.blocks(of: block).upperBound - item.block
       }
-      turn.last += keys.blocks.count
+      turn.last += keys.blocks(of: block).count
       guard let before = groups.sequences.prefix(of: segment) else { return turn }
       segment = before
       base -= groups.sequences[before].count

@@ -94,13 +94,15 @@ struct BackwardScratch {
   private let each: Int
   private let tile: Tile
   private let stride: Int
+  private let block: Int
 
   init(in arena: Arena, shape: AttentionShape, on executor: Executor) {
     tile = executor.attention.tile
+    block = Attention.backwardBlock(shape.headSize)
     stride = tile.width(shape.headSize)
     // In Floats, which is enough for BF16 too.
     each =
-      Attention.keyBlock * (3 * tile.columns + 2 * stride) + (2 * tile.rows + 3) * tile.columns
+      block * (3 * tile.columns + 2 * stride) + (2 * tile.rows + 3) * tile.columns
       + 16
     base = arena.allocate(Float.self, count: each * executor.workers)
   }
@@ -109,13 +111,13 @@ struct BackwardScratch {
     let tiles = base + worker * each
     let bounds = tiles + 2 * tile.rows * tile.columns
     let rows = bounds + 3 * tile.columns
-    let block = Attention.keyBlock * tile.columns
-    let dk = rows + 3 * block
+    let matrix = block * tile.columns
+    let dk = rows + 3 * matrix
     return Buffers(
       weightRows: UnsafeMutableRawPointer(rows),
-      gradientRows: UnsafeMutableRawPointer(rows + block),
-      gradientPairs: UnsafeMutableRawPointer(rows + 2 * block), tiles: tiles, bounds: bounds,
-      factors: bounds + 2 * tile.columns, dk: dk, dv: dk + Attention.keyBlock * stride,
+      gradientRows: UnsafeMutableRawPointer(rows + matrix),
+      gradientPairs: UnsafeMutableRawPointer(rows + 2 * matrix), tiles: tiles, bounds: bounds,
+      factors: bounds + 2 * tile.columns, dk: dk, dv: dk + block * stride,
       stride: stride)
   }
 }
