@@ -538,4 +538,52 @@ struct AttentionKernelsTests {
       }
     }
   }
+
+  @Test("one query's scores and output over cached rows", arguments: KernelTable.available)
+  func cached(table: KernelTable) {
+    for size in sizes {
+      for heads in [1, 2, 3, 4, 5, 7, 9] {
+        for count in [1, 2, 17] {
+          let (stride, ld) = (size + 5, count + 3)
+          let rows = Draw("rows").matrix(count, size, stride: stride)
+          let q = Draw("q").matrix(heads, size, stride: size)
+          let scores = Guarded<Float>((heads - 1) * ld + count, filledWith: .nan)
+          table.attention.cachedScores_f32(
+            scores.pointer, ld, q.pointer, heads, rows.pointer, stride, count, size)
+          let weights = Draw("w").matrix(heads, count, stride: ld)
+          let output = Guarded<Float>(heads * size, filledWith: .nan)
+          table.attention.cachedOutput_f32(
+            output.pointer, weights.pointer, ld, heads, rows.pointer, stride, count, size)
+          #expect(scores.isIntact && output.isIntact)
+          func value(_ key: Int, _ d: Int) -> Double { Double(rows.pointer[key * stride + d]) }
+          for head in 0..<heads {
+            for key in 0..<ld where head * ld + key < scores.count {
+              let found = Double(scores.pointer[head * ld + key])
+              if key >= count {
+                #expect(found.isNaN, "\(table.name): padding was written")
+                continue
+              }
+              let products = (0..<size).map { Double(q.pointer[head * size + $0]) * value(key, $0) }
+              let magnitude = products.reduce(0) { $0 + abs($1) }
+              let sum = products.reduce(0, +)
+              #expect(
+                abs(found - sum) <= Double(size + 2) * roundoff * magnitude,
+                "\(table.name) D \(size) score [\(head), \(key)]")
+            }
+            for d in 0..<size {
+              let products = (0..<count).map {
+                Double(weights.pointer[head * ld + $0]) * value($0, d)
+              }
+              let magnitude = products.reduce(0) { $0 + abs($1) }
+              let found = Double(output.pointer[head * size + d])
+              #expect(
+                abs(found - products.reduce(0, +)) <= Double(count + 2) * roundoff * magnitude,
+                "\(table.name) D \(size) output [\(head), \(d)]")
+            }
+          }
+          Pool.current.drain()
+        }
+      }
+    }
+  }
 }

@@ -122,4 +122,9 @@ func install(_ attention: inout AttentionKernels) {
     attentionGradients(Pairs.self, AttentionTile.self, $0, $1, $2, $3, $4)
   }
   attention.bf16.accumulateRows = { accumulateRows(Pairs.self, $0, $1, $2, $3, $4, $5) }
+
+  attention.cachedScores_f32 = { cachedScores(Lanes.self, $0, $1, $2, $3, $4, $5, $6, $7) }
+  attention.cachedOutput_f32 = {
+    cachedOutput(Singles.self, AttentionTile.self, $0, $1, $2, $3, $4, $5, $6, $7)
+  }
 }

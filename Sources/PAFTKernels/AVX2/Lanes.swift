@@ -87,6 +87,9 @@ enum Lanes: InstructionSet {
   @inline(__always) static func sum(_ v: F) -> Double {
     paft_sum_8(v)
   }
+  @inline(__always) static func total(_ v: F) -> Float {
+    paft_total_8(v)
+  }
   @inline(__always) static func maximum(_ v: F) -> Float {
     paft_maximum_8(v)
   }

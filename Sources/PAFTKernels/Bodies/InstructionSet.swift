@@ -56,6 +56,8 @@ import PAFTKernelInterface
 
   static func sum(_ v: F) -> Double
   static func maximum(_ v: F) -> Float
+  /// The sum in Float, by halves.
+  static func total(_ v: F) -> Float
   /// 1/sqrt(x).
   static func inverseRoot(_ x: Double) -> Double
   static func zeroWide() -> Wide

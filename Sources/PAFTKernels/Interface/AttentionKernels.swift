@@ -21,9 +21,34 @@ package struct AttentionKernels: Sendable {
   /// Operands rounded to BF16, sums in Float.
   package var bf16: AttentionOperations
 
-  package init(f32: AttentionOperations, bf16: AttentionOperations) {
+  // MARK: one query per sequence, over cached rows
+
+  package typealias In = KernelTable.In
+  package typealias Out = KernelTable.Out
+
+  /// scores[h * ld + key] = q[h]·keys[key] for `heads` contiguous queries of `size` values and
+  /// `count` rows, `stride` apart. Every key is read once, for all heads.
+  package var cachedScores_f32:
+    @convention(c) (
+      _ scores: Out, _ ld: Int, _ q: In, _ heads: Int, _ keys: In, _ stride: Int, _ count: Int,
+      _ size: Int
+    ) -> Void
+  /// output[h] = sum over keys of weights[h * ld + key] * values[key], laid out alike.
+  package var cachedOutput_f32:
+    @convention(c) (
+      _ output: Out, _ weights: In, _ ld: Int, _ heads: Int, _ values: In, _ stride: Int,
+      _ count: Int, _ size: Int
+    ) -> Void
+
+  package init(
+    f32: AttentionOperations, bf16: AttentionOperations,
+    cachedScores_f32: @escaping @convention(c) (Out, Int, In, Int, In, Int, Int, Int) -> Void,
+    cachedOutput_f32: @escaping @convention(c) (Out, In, Int, Int, In, Int, Int, Int) -> Void
+  ) {
     self.f32 = f32
     self.bf16 = bf16
+    self.cachedScores_f32 = cachedScores_f32
+    self.cachedOutput_f32 = cachedOutput_f32
   }
 }
 

@@ -56,7 +56,27 @@ let referenceAttention = AttentionKernels(
     accumulate: { accumulate(Pairs.self, $0, $1, $2, $3, $4, $5, $6, $7) },
     store: { store($0, $1, $2, $3, $4, $5, $6) },
     gradients: { gradients(Pairs.self, $0, $1, $2, $3, $4) },
-    accumulateRows: { accumulateRows(Pairs.self, $0, $1, $2, $3, $4, $5) }))
+    accumulateRows: { accumulateRows(Pairs.self, $0, $1, $2, $3, $4, $5) }),
+  cachedScores_f32: { scores, ld, q, heads, keys, stride, count, size in
+    for head in 0..<heads {
+      for key in 0..<count {
+        scores[head * ld + key] = Float(
+          (0..<size).reduce(0.0) {
+            $0 + Double(q[head * size + $1]) * Double(keys[key * stride + $1])
+          })
+      }
+    }
+  },
+  cachedOutput_f32: { output, weights, ld, heads, values, stride, count, size in
+    for head in 0..<heads {
+      for d in 0..<size {
+        output[head * size + d] = Float(
+          (0..<count).reduce(0.0) {
+            $0 + Double(weights[head * ld + $1]) * Double(values[$1 * stride + d])
+          })
+      }
+    }
+  })
 
 /// Where value (step position p, neighbour i) of an operand of `width` neighbours lies.
 private func place<T: Operand>(_: T.Type, _ p: Int, _ i: Int, _ width: Int) -> Int {
