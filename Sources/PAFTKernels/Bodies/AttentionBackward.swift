@@ -3,6 +3,13 @@
 import PAFTKernelInterface
 
 // Backward kernels of attention: contracts and layouts are those of `AttentionOperations`.
+//
+// Five products per block: S and dP share the loop over panels of keys and leave two tiles of 1.5
+// KiB each in L1, from which P and dS are made; dQ reads dS as pairs along keys, as the forward pass
+// reads P. dV and dK reduce along queries: there the pair (q, q+1) of a row of P is one 32-bit word
+// already, so its rows are broadcast as they lie and nothing is transposed or packed.
+//
+// Tried and lost: exponentials on the tile in registers, before it is stored (522 spills).
 
 /// P and dS of one block of keys, a panel at a time: two tiles into scratch that stays in L1, then
 /// all that is elementwise, out as operands of the next products.

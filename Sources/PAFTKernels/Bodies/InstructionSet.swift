@@ -56,8 +56,8 @@ import PAFTKernelInterface
 
   static func sum(_ v: F) -> Double
   static func maximum(_ v: F) -> Float
-  /// The sum in Float, by halves.
-  static func total(_ v: F) -> Float
+  /// p[0...3] = the sums of four vectors, in Float.
+  static func storeTotals(_ p: UnsafeMutablePointer<Float>, _ a: F, _ b: F, _ c: F, _ d: F)
   /// 1/sqrt(x).
   static func inverseRoot(_ x: Double) -> Double
   static func zeroWide() -> Wide
