@@ -87,6 +87,11 @@ enum Lanes: InstructionSet {
   @inline(__always) static func sum(_ v: F) -> Double {
     paft_sum_4(v)
   }
+  @inline(__always) static func storeTotals(
+    _ p: UnsafeMutablePointer<Float>, _ a: F, _ b: F, _ c: F, _ d: F
+  ) {
+    paft_store_totals_4(p, a, b, c, d)
+  }
   @inline(__always) static func maximum(_ v: F) -> Float {
     paft_maximum_4(v)
   }
