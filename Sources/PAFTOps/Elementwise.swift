@@ -6,9 +6,11 @@ import PAFTMachine
 /// silu(gate) * up (Shazeer 2020).
 package enum SwiGLU {
   package static func forward(gate: Matrix, up: Matrix, into y: Matrix, on executor: Executor) {
+    let streams = Streaming.flag(y)
     executor.parallel(y.rows, grain: 4) { range in
       for row in range {
-        executor.kernels.rows.swiglu_f32(y.row(row), gate.row(row), up.row(row), y.columns)
+        executor.kernels.rows.swiglu_f32(
+          y.row(row), gate.row(row), up.row(row), y.columns, streams)
       }
     }
   }
@@ -38,8 +40,11 @@ package enum Elementwise {
   }
 
   package static func copy(_ x: Matrix, to y: Matrix, on executor: Executor) {
+    let streams = Streaming.flag(y)
     executor.parallel(y.rows, grain: 8) { range in
-      for row in range { y.row(row).update(from: x.row(row), count: y.columns) }
+      for row in range {
+        executor.kernels.vectors.copy_f32(y.row(row), x.row(row), y.columns, streams)
+      }
     }
   }
 

@@ -8,9 +8,9 @@ package enum Embedding {
     ids: UnsafePointer<Int32>, table: Matrix, into x: Matrix, on executor: Executor
   ) {
     executor.parallel(x.rows, grain: 16) { range in
-      for row in range {
-        x.row(row).update(from: table.row(Int(ids[row])), count: x.columns)
-      }
+      executor.kernels.vectors.gatherRows_f32(
+        x.row(range.lowerBound), x.stride, table.base, table.stride, ids + range.lowerBound,
+        range.count, x.columns)
     }
   }
 
@@ -20,11 +20,9 @@ package enum Embedding {
     ids: UnsafePointer<Int32>, dx: Matrix, into dtable: Matrix, on executor: Executor
   ) {
     executor.parallel(dx.columns, grain: 16) { range in
-      for row in 0..<dx.rows {
-        executor.kernels.vectors.axpy_f32(
-          dtable.row(Int(ids[row])) + range.lowerBound, dx.row(row) + range.lowerBound, 1,
-          range.count)
-      }
+      executor.kernels.vectors.scatterRows_f32(
+        dtable.base + range.lowerBound, dtable.stride, dx.base + range.lowerBound, dx.stride, ids,
+        dx.rows, range.count)
     }
   }
 }

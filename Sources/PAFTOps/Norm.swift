@@ -15,15 +15,17 @@ package enum RMSNorm {
     inverse: UnsafeMutablePointer<Float>, on executor: Executor
   ) {
     let groups = x.columns / dim
+    let streams = Streaming.flag(y)
     executor.parallel(x.rows, grain: 4) { range in
       if groups == 1 && x.stride == y.stride {
         executor.kernels.rows.rmsNorm_f32(
           y.row(range.lowerBound), x.row(range.lowerBound), weight, inverse + range.lowerBound,
-          range.count, dim, x.stride, eps)
+          range.count, dim, x.stride, eps, streams)
       } else {
         for row in range {
           executor.kernels.rows.rmsNorm_f32(
-            y.row(row), x.row(row), weight, inverse + row * groups, groups, dim, dim, eps)
+            y.row(row), x.row(row), weight, inverse + row * groups, groups, dim, dim, eps,
+            streams)
         }
       }
     }
@@ -46,6 +48,12 @@ package enum RMSNorm {
           let rows = block * gradientRows..<min((block + 1) * gradientRows, x.rows)
           let dw = partial.map { $0 + block * dim }
           dw?.update(repeating: 0, count: dim)
+          if groups == 1 && x.stride == dx.stride && x.stride == dy.stride {
+            executor.kernels.rows.rmsNormBackward_f32(
+              dx.row(rows.lowerBound), dw, dy.row(rows.lowerBound), x.row(rows.lowerBound), weight,
+              inverse + rows.lowerBound, rows.count, dim, x.stride, assign ? 1 : 0)
+            continue
+          }
           for row in rows {
             executor.kernels.rows.rmsNormBackward_f32(
               dx.row(row), dw, dy.row(row), x.row(row), weight, inverse + row * groups, groups,

@@ -16,9 +16,13 @@ import Testing
         let given = x.values
         let y = inPlace ? x : Guarded<Float>(given.count, filledWith: .nan)
         let inverse = Guarded<Float>(rows, filledWith: .nan)
+        let streamed = Guarded<Float>(given.count, filledWith: .nan)
         table.rows.rmsNorm_f32(
-          y.pointer, x.pointer, w.pointer, inverse.pointer, rows, dim, stride, eps)
-        #expect(x.isIntact && y.isIntact && inverse.isIntact)
+          streamed.pointer, x.pointer, w.pointer, inverse.pointer, rows, dim, stride, eps, 1)
+        table.rows.rmsNorm_f32(
+          y.pointer, x.pointer, w.pointer, inverse.pointer, rows, dim, stride, eps, 0)
+        #expect(x.isIntact && y.isIntact && inverse.isIntact && streamed.isIntact)
+        #expect(streamed.values.map(\.bitPattern) == y.values.map(\.bitPattern))
         var expected = given.map { _ in Double.nan }
         for row in 0..<rows {
           let r = inverseRoot(given, row * stride, dim, Double(eps))
@@ -42,7 +46,7 @@ import Testing
       let x = Guarded<Float>(35, filledWith: value)
       let w = Guarded<Float>(35, filledWith: 1)
       let inverse = Guarded<Float>(1, filledWith: 0)
-      table.rows.rmsNorm_f32(x.pointer, x.pointer, w.pointer, inverse.pointer, 1, 35, 35, 1e-6)
+      table.rows.rmsNorm_f32(x.pointer, x.pointer, w.pointer, inverse.pointer, 1, 35, 35, 1e-6, 0)
       let expected = Double(value) / (Double(value) * Double(value) + 1e-6).squareRoot()
       expectClose(x.values, Array(repeating: expected, count: 35), "\(table.name) \(value)") { _ in
         roundoff * 24 * abs(expected) + 0x1p-149
@@ -58,15 +62,17 @@ import Testing
       for (assign, alias, hasWeight) in [
         (0, false, true), (0, false, false), (1, false, true), (1, true, true), (1, true, false),
       ] {
-        check(table, dim, assign: assign, alias: alias, hasWeight: hasWeight)
+        for rows in [0, 1, 2, 3, 4] {
+          check(table, rows, dim, assign: assign, alias: alias, hasWeight: hasWeight)
+        }
       }
     }
   }
 
   private func check(
-    _ table: KernelTable, _ dim: Int, assign: Int, alias: Bool, hasWeight: Bool
+    _ table: KernelTable, _ rows: Int, _ dim: Int, assign: Int, alias: Bool, hasWeight: Bool
   ) {
-    let (rows, stride) = (3, dim + 3)
+    let stride = dim + 3
     let x = Draw("x").matrix(rows, dim, stride: stride, size: 2)
     let dy = Draw("dy").matrix(rows, dim, stride: stride)
     let dx = alias ? dy : Draw("dx").matrix(rows, dim, stride: stride)
@@ -103,7 +109,7 @@ import Testing
         weightSize[i] += abs(d * v * r)
       }
     }
-    let what = "\(table.name) dim \(dim) assign \(assign)"
+    let what = "\(table.name) \(rows) rows of \(dim) assign \(assign)"
     expectClose(dx.values, expected, what) { bounds[$0] }
     if hasWeight {
       expectClose(dw.values, weight, what) { roundoff * 8 * weightSize[$0] }

@@ -80,12 +80,58 @@ import Testing
     let all = Guarded<UInt16>((0...65_535).map { UInt16($0) })
     let floats = Guarded<Float>(65_536, filledWith: 0)
     let back = Guarded<UInt16>(65_536, filledWith: 0)
-    table.vectors.fromBF16(floats.pointer, all.pointer, 65_536)
+    table.vectors.fromBF16(floats.pointer, all.pointer, 65_536, 0)
     table.vectors.toBF16(back.pointer, floats.pointer, 65_536)
     for i in 0..<65_536 {
       #expect(floats.pointer[i].bitPattern == UInt32(i) << 16)
       let isNaN = floats.pointer[i].isNaN
       #expect(back.pointer[i] == (isNaN ? UInt16(i) | 0x40 : UInt16(i)))
+    }
+  }
+
+  @Test("Copies and widened copies are exact, streamed too", arguments: KernelTable.available)
+  func copies(table: KernelTable) {
+    for n in awkwardLengths {
+      let halves = (0..<n).map { UInt16(truncatingIfNeeded: $0 * 977 + 3) }
+      let values = halves.map { Float(bitPattern: UInt32($0) << 16) }
+      for streams in [0, 1] {
+        let (copied, widened) = (
+          Guarded<Float>(n, filledWith: 1), Guarded<Float>(n, filledWith: 1)
+        )
+        table.vectors.copy_f32(copied.pointer, Guarded(values).pointer, n, streams)
+        table.vectors.fromBF16(widened.pointer, Guarded(halves).pointer, n, streams)
+        #expect(copied.values.map(\.bitPattern) == values.map(\.bitPattern))
+        #expect(widened.values.map(\.bitPattern) == values.map(\.bitPattern))
+        #expect(copied.isIntact && widened.isIntact)
+      }
+    }
+  }
+
+  @Test("Rows are gathered, and added in order where ids repeat", arguments: KernelTable.available)
+  func tableRows(table: KernelTable) {
+    for dim in [1, 7, 16, 33, 130] {
+      for rows in [0, 1, 2, 23] {
+        let ids = Guarded((0..<rows).map { Int32($0 * $0 % 5) })
+        let (tableStride, xStride) = (dim + 1, dim + 2)
+        let values = Draw("table").matrix(5, dim, stride: tableStride)
+        let x = Draw("x").matrix(rows, dim, stride: xStride)
+        let y = Guarded<Float>(x.count, filledWith: .nan)
+        table.vectors.gatherRows_f32(
+          y.pointer, xStride, values.pointer, tableStride, ids.pointer, rows, dim)
+        var sums = values.values
+        var gathered = [Float](repeating: .nan, count: x.count)
+        for row in 0..<rows {
+          for i in 0..<dim {
+            let at = Int(ids.pointer[row]) * tableStride + i
+            gathered[row * xStride + i] = values.pointer[at]
+            sums[at] += x.pointer[row * xStride + i]
+          }
+        }
+        #expect(y.values.map(\.bitPattern) == gathered.map(\.bitPattern) && y.isIntact)
+        table.vectors.scatterRows_f32(
+          values.pointer, tableStride, x.pointer, xStride, ids.pointer, rows, dim)
+        #expect(values.values.map(\.bitPattern) == sums.map(\.bitPattern) && values.isIntact)
+      }
     }
   }
 

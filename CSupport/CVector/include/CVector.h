@@ -33,6 +33,8 @@ PAFT_VERB double paft_inverse_root(double x) {
   return 1.0 / _mm_cvtsd_f64(_mm_sqrt_sd(_mm_setzero_pd(), _mm_set_sd(x)));
 }
 PAFT_VERB void paft_prefetch(const float *p) { __builtin_prefetch(p, 1, 3); }
+/* Makes streaming stores visible before whatever is stored later: once, at the end of a kernel. */
+PAFT_VERB void paft_fence(void) { _mm_sfence(); }
 
 #define PAFT_LANES 8
 #include "CVectorVerbs.inc"

@@ -26,12 +26,12 @@ private func install(_ gemm: inout GEMMKernels) {
 }
 
 private func install(_ rows: inout RowKernels) {
-  rows.rmsNorm_f32 = { rmsNorm_f32(Lanes.self, $0, $1, $2, $3, $4, $5, $6, $7) }
+  rows.rmsNorm_f32 = { rmsNorm_f32(Lanes.self, $0, $1, $2, $3, $4, $5, $6, $7, $8) }
   rows.rmsNormBackward_f32 = {
     rmsNormBackward_f32(Lanes.self, $0, $1, $2, $3, $4, $5, $6, $7, $8, $9)
   }
   rows.rope_f32 = { rope_f32(Lanes.self, $0, $1, $2, $3, $4, $5) }
-  rows.swiglu_f32 = { swiglu_f32(Lanes.self, $0, $1, $2, $3) }
+  rows.swiglu_f32 = { swiglu_f32(Lanes.self, $0, $1, $2, $3, $4) }
   rows.swigluBackward_f32 = { swigluBackward_f32(Lanes.self, $0, $1, $2, $3, $4, $5) }
   rows.softmaxOnline_f32 = { softmaxOnline_f32(Lanes.self, $0, $1, $2, $3) }
   rows.softmaxBackward_f32 = { softmaxBackward_f32(Lanes.self, $0, $1, $2, $3, $4, $5) }
@@ -48,7 +48,10 @@ private func install(_ vectors: inout VectorKernels) {
   vectors.sumAbsolute_f32 = { sumAbsolute_f32(Lanes.self, $0, $1) }
   vectors.sign_f32 = { sign_f32(Lanes.self, $0, $1) }
   vectors.toBF16 = { toBF16(Lanes.self, $0, $1, $2) }
-  vectors.fromBF16 = { fromBF16(Lanes.self, $0, $1, $2) }
+  vectors.fromBF16 = { fromBF16(Lanes.self, $0, $1, $2, $3) }
+  vectors.copy_f32 = { copy_f32(Lanes.self, $0, $1, $2, $3) }
+  vectors.gatherRows_f32 = { gatherRows_f32(Lanes.self, $0, $1, $2, $3, $4, $5, $6) }
+  vectors.scatterRows_f32 = { scatterRows_f32(Lanes.self, $0, $1, $2, $3, $4, $5, $6) }
 }
 
 private func install(_ optimizer: inout OptimizerKernels) {

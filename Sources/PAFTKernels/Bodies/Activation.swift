@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// y = silu(gate) * up.
+///
+/// Beyond the caches three streams bind (12 bytes a value with `streams`, 16 without); inside, the
+/// multiply-adds do: 9 in the exponential, 2 for the reciprocal, 2 products, 13 cycles a vector on
+/// Zen 4. With a division instead of `inverse` it was 16.
 @_alwaysEmitIntoClient @inline(__always)
 package func swiglu_f32<I: InstructionSet>(
   _: I.Type, _ y: UnsafeMutablePointer<Float>, _ gate: UnsafePointer<Float>,
-  _ up: UnsafePointer<Float>, _ n: Int
+  _ up: UnsafePointer<Float>, _ n: Int, _ streams: Int
 ) {
-  sweep(I.self, n) { at, count, _ in
-    let g = I.load(gate + at, count)
-    let silu = I.mul(g, sigmoid(I.self, g))
-    I.store(y + at, I.mul(silu, I.load(up + at, count)), count)
+  fill(I.self, y, n, streams: streams) { at, count in
+    let g = boundedGate(I.self, I.load(gate + at, count))
+    let product = I.mul(g, I.load(up + at, count))
+    return I.mul(product, sigmoid(I.self, g))
   }
 }
 
@@ -19,12 +23,27 @@ package func swigluBackward_f32<I: InstructionSet>(
   _: I.Type, _ dgate: UnsafeMutablePointer<Float>, _ dup: UnsafeMutablePointer<Float>,
   _ dy: UnsafePointer<Float>, _ gate: UnsafePointer<Float>, _ up: UnsafePointer<Float>, _ n: Int
 ) {
-  let one = I.splat(1)
   sweep(I.self, n) { at, count, _ in
-    let (g, u, d) = (I.load(gate + at, count), I.load(up + at, count), I.load(dy + at, count))
+    let g = boundedGate(I.self, I.load(gate + at, count))
+    let (u, d) = (I.load(up + at, count), I.load(dy + at, count))
     let s = sigmoid(I.self, g)
-    let slope = I.mul(s, I.fma(g, I.sub(one, s), one))
+    let silu = I.mul(g, s)
+    // s * (1 + g * (1 - s)) = s + silu * (1 - s)
+    let slope = I.fma(silu, I.sub(I.splat(1), s), s)
     I.store(dgate + at, I.mul(I.mul(d, u), slope), count)
-    I.store(dup + at, I.mul(d, I.mul(g, s)), count)
+    I.store(dup + at, I.mul(d, silu), count)
   }
+}
+
+/// Below -86 silu and its slope are under 2^-117 and taken as that: e^86 is still far from overflow,
+/// and so is the reciprocal from the subnormals. NaN stays.
+@_alwaysEmitIntoClient @inline(__always)
+package func boundedGate<I: InstructionSet>(_: I.Type, _ gate: I.F) -> I.F {
+  I.max(I.splat(-86), gate)
+}
+
+/// 1 / (1 + e^-x) for x >= -86.
+@_alwaysEmitIntoClient @inline(__always)
+package func sigmoid<I: InstructionSet>(_: I.Type, _ x: I.F) -> I.F {
+  I.inverse(I.add(I.splat(1), exponential(I.self, I.sub(I.splat(0), x))))
 }

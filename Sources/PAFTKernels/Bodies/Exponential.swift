@@ -43,10 +43,3 @@ package func exponential2<I: InstructionSet>(_: I.Type, _ x: I.F) -> I.F {
 package func exponential<I: InstructionSet>(_: I.Type, _ x: Float) -> Float {
   I.maximum(exponential(I.self, I.splat(x)))
 }
-
-/// 1 / (1 + e^-x).
-@_alwaysEmitIntoClient @inline(__always)
-package func sigmoid<I: InstructionSet>(_: I.Type, _ x: I.F) -> I.F {
-  let one = I.splat(1)
-  return I.div(one, I.add(one, exponential(I.self, I.sub(I.splat(0), x))))
-}

@@ -23,6 +23,10 @@ import PAFTKernelInterface
   static func loadPart(_ p: UnsafePointer<Float>, _ count: Int, _ fill: F) -> F
   static func storePart(_ p: UnsafeMutablePointer<Float>, _ v: F, _ count: Int)
   static func prefetch(_ p: UnsafePointer<Float>)
+  /// A store past the caches, for results that do not stay there anyway: the line is not read first.
+  /// `p` is a multiple of a register; `fence()` ends a row of them.
+  static func stream(_ p: UnsafeMutablePointer<Float>, _ v: F)
+  static func fence()
 
   // MARK: arithmetic
 
@@ -36,6 +40,8 @@ import PAFTKernelInterface
   static func fnma(_ a: F, _ b: F, _ c: F) -> F
   /// a*b - c, rounded once.
   static func fms(_ a: F, _ b: F, _ c: F) -> F
+  /// 1/a within 1.5 ulp for |a| in 2^-125...2^125.
+  static func inverse(_ a: F) -> F
   static func sqrt(_ a: F) -> F
   static func abs(_ a: F) -> F
   static func round(_ a: F) -> F
@@ -115,23 +121,4 @@ extension InstructionSet {
   package static func store(_ p: UnsafeMutablePointer<Float>, _ v: F, _ count: Int) {
     if count == lanes { store(p, v) } else { storePart(p, v, count) }
   }
-}
-
-/// Visits 0..<n a vector at a time: `step(at, count, slot)`, where count is `lanes` but for the
-/// tail and slot 0..<4 names the accumulator to use, so that four sums hide the latency of an
-/// addition.
-@_alwaysEmitIntoClient @inline(__always)
-package func sweep<I: InstructionSet>(
-  _: I.Type, _ n: Int, _ step: (_ at: Int, _ count: Int, _ slot: Int) -> Void
-) {
-  var i = 0
-  while i &+ 4 &* I.lanes <= n {
-    for slot in 0..<4 { step(i &+ slot &* I.lanes, I.lanes, slot) }
-    i &+= 4 &* I.lanes
-  }
-  while i &+ I.lanes <= n {
-    step(i, I.lanes, 0)
-    i &+= I.lanes
-  }
-  if i < n { step(i, n &- i, 0) }
 }

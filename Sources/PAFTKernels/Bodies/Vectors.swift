@@ -88,11 +88,24 @@ package func toBF16<I: InstructionSet>(
   }
 }
 
+/// Reads 2 bytes and writes 4, to which plain stores add 4 read for nothing.
 @_alwaysEmitIntoClient @inline(__always)
 package func fromBF16<I: InstructionSet>(
-  _: I.Type, _ dst: UnsafeMutablePointer<Float>, _ src: UnsafePointer<UInt16>, _ n: Int
+  _: I.Type, _ dst: UnsafeMutablePointer<Float>, _ src: UnsafePointer<UInt16>, _ n: Int,
+  _ streams: Int
 ) {
   var i = 0
+  if streams != 0 {
+    while i < n && Int(bitPattern: dst + i) & (4 &* I.lanes &- 1) != 0 {
+      dst[i] = Float(bitPattern: UInt32(src[i]) << 16)
+      i &+= 1
+    }
+    while i &+ I.lanes <= n {
+      I.stream(dst + i, I.loadBF16(src + i))
+      i &+= I.lanes
+    }
+    I.fence()
+  }
   while i &+ I.lanes <= n {
     I.store(dst + i, I.loadBF16(src + i))
     i &+= I.lanes
@@ -100,5 +113,49 @@ package func fromBF16<I: InstructionSet>(
   while i < n {
     dst[i] = Float(bitPattern: UInt32(src[i]) << 16)
     i &+= 1
+  }
+}
+
+@_alwaysEmitIntoClient @inline(__always)
+package func copy_f32<I: InstructionSet>(
+  _: I.Type, _ dst: UnsafeMutablePointer<Float>, _ src: UnsafePointer<Float>, _ n: Int,
+  _ streams: Int
+) {
+  fill(I.self, dst, n, streams: streams) { at, count in I.load(src + at, count) }
+}
+
+// MARK: rows of a table
+
+/// Rows lie anywhere in memory, and no prefetcher guesses the next one: it is asked for, line by line,
+/// while this one is copied.
+@_alwaysEmitIntoClient @inline(__always)
+package func gatherRows_f32<I: InstructionSet>(
+  _: I.Type, _ y: UnsafeMutablePointer<Float>, _ yStride: Int, _ table: UnsafePointer<Float>,
+  _ tableStride: Int, _ ids: UnsafePointer<Int32>, _ rows: Int, _ dim: Int
+) {
+  for row in 0..<rows {
+    let from = table + Int(ids[row]) &* tableStride
+    let next = table + Int(ids[min(row &+ 1, rows &- 1)]) &* tableStride
+    let to = y + row &* yStride
+    sweep(I.self, dim) { at, count, _ in
+      I.prefetch(next + at)
+      I.store(to + at, I.load(from + at, count), count)
+    }
+  }
+}
+
+@_alwaysEmitIntoClient @inline(__always)
+package func scatterRows_f32<I: InstructionSet>(
+  _: I.Type, _ table: UnsafeMutablePointer<Float>, _ tableStride: Int,
+  _ x: UnsafePointer<Float>, _ xStride: Int, _ ids: UnsafePointer<Int32>, _ rows: Int, _ dim: Int
+) {
+  for row in 0..<rows {
+    let to = table + Int(ids[row]) &* tableStride
+    let next = table + Int(ids[min(row &+ 1, rows &- 1)]) &* tableStride
+    let from = x + row &* xStride
+    sweep(I.self, dim) { at, count, _ in
+      I.prefetch(next + at)
+      I.store(to + at, I.add(I.load(to + at, count), I.load(from + at, count)), count)
+    }
   }
 }

@@ -6,11 +6,12 @@ package struct RowKernels: Sendable {
   package typealias Out = KernelTable.Out
 
   /// y = x * r * w with r = 1/sqrt(mean(x^2) + eps), written to `inverse[row]`. Rows of `dim`
-  /// contiguous values, `stride` apart in both x and y. x and y may be the same memory.
+  /// contiguous values, `stride` apart in both x and y. x and y may be the same memory. With `streams`
+  /// != 0, y goes past the caches: for a y that is larger than them.
   package var rmsNorm_f32:
     @convention(c) (
       _ y: Out, _ x: In, _ w: In, _ inverse: Out, _ rows: Int, _ dim: Int, _ stride: Int,
-      _ eps: Float
+      _ eps: Float, _ streams: Int
     ) -> Void
   /// dx += (dy*w - x * r^2 * mean(dy*w*x)) * r;  dw += dy * x * r (skipped when dw is nil). With
   /// `assign` != 0, dx is overwritten instead of added to (dy and dx may then be the same memory).
@@ -24,8 +25,9 @@ package struct RowKernels: Sendable {
   /// values of this position. sign = 1 forward, -1 backward.
   package var rope_f32:
     @convention(c) (_ x: Out, _ cos: In, _ sin: In, _ heads: Int, _ dim: Int, _ sign: Float) -> Void
-  /// y = silu(gate) * up.
-  package var swiglu_f32: @convention(c) (_ y: Out, _ gate: In, _ up: In, _ n: Int) -> Void
+  /// y = silu(gate) * up. `streams` as above.
+  package var swiglu_f32:
+    @convention(c) (_ y: Out, _ gate: In, _ up: In, _ n: Int, _ streams: Int) -> Void
   /// dgate, dup from dy; dgate may alias gate and dup may alias up; dy may alias neither.
   package var swigluBackward_f32:
     @convention(c) (_ dgate: Out, _ dup: Out, _ dy: In, _ gate: In, _ up: In, _ n: Int) -> Void

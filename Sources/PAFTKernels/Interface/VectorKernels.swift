@@ -21,6 +21,23 @@ package struct VectorKernels: Sendable {
   package var sign_f32: @convention(c) (_ x: Out, _ n: Int) -> Void
   /// Round to nearest even, subnormals kept, NaN stays NaN (quiet).
   package var toBF16: @convention(c) (_ dst: Out16, _ src: In, _ n: Int) -> Void
-  /// Exact.
-  package var fromBF16: @convention(c) (_ dst: Out, _ src: In16, _ n: Int) -> Void
+  /// Exact. With `streams` != 0, dst goes past the caches: for a dst that is larger than them.
+  package var fromBF16: @convention(c) (_ dst: Out, _ src: In16, _ n: Int, _ streams: Int) -> Void
+  /// dst = src; `streams` as above. They do not overlap.
+  package var copy_f32: @convention(c) (_ dst: Out, _ src: In, _ n: Int, _ streams: Int) -> Void
+
+  // MARK: rows of a table
+
+  /// y[i] = table[ids[i]], rows of `dim` values.
+  package var gatherRows_f32:
+    @convention(c) (
+      _ y: Out, _ yStride: Int, _ table: In, _ tableStride: Int, _ ids: UnsafePointer<Int32>,
+      _ rows: Int, _ dim: Int
+    ) -> Void
+  /// table[ids[i]] += x[i], in the order of i: ids may repeat.
+  package var scatterRows_f32:
+    @convention(c) (
+      _ table: Out, _ tableStride: Int, _ x: In, _ xStride: Int, _ ids: UnsafePointer<Int32>,
+      _ rows: Int, _ dim: Int
+    ) -> Void
 }

@@ -9,7 +9,9 @@
 private func sigmoid(_ x: Double) -> Double { 1 / (1 + exp(-x)) }
 
 /// y = silu(gate) * up with silu(g) = g * sigmoid(g) (Shazeer 2020).
-func swiglu_f32(_ y: KernelTable.Out, _ gate: KernelTable.In, _ up: KernelTable.In, _ n: Int) {
+func swiglu_f32(
+  _ y: KernelTable.Out, _ gate: KernelTable.In, _ up: KernelTable.In, _ n: Int, _: Int
+) {
   for i in 0..<n {
     let g = Double(gate[i])
     y[i] = Float(g * sigmoid(g) * Double(up[i]))

@@ -3,7 +3,7 @@
 /// y = x * r * w, r = 1/sqrt(mean(x^2) + eps) (Zhang, Sennrich 2019).
 func rmsNorm_f32(
   _ y: KernelTable.Out, _ x: KernelTable.In, _ w: KernelTable.In, _ inverse: KernelTable.Out,
-  _ rows: Int, _ dim: Int, _ stride: Int, _ eps: Float
+  _ rows: Int, _ dim: Int, _ stride: Int, _ eps: Float, _: Int
 ) {
   for row in 0..<rows {
     let (x, y) = (x + row &* stride, y + row &* stride)

@@ -42,7 +42,10 @@ private func makeReference() -> KernelTable {
       sumAbsolute_f32: sumAbsolute_f32,
       sign_f32: sign_f32,
       toBF16: toBF16,
-      fromBF16: fromBF16),
+      fromBF16: fromBF16,
+      copy_f32: copy_f32,
+      gatherRows_f32: gatherRows_f32,
+      scatterRows_f32: scatterRows_f32),
     optimizer: OptimizerKernels(
       adamW_f32: adamW_f32,
       softThreshold_f32: softThreshold_f32),

@@ -33,6 +33,28 @@ func toBF16(_ dst: KernelTable.Out16, _ src: KernelTable.In, _ n: Int) {
   for i in 0..<n { dst[i] = BF16(src[i]).bits }
 }
 
-func fromBF16(_ dst: KernelTable.Out, _ src: KernelTable.In16, _ n: Int) {
+func fromBF16(_ dst: KernelTable.Out, _ src: KernelTable.In16, _ n: Int, _: Int) {
   for i in 0..<n { dst[i] = BF16(bits: src[i]).float }
+}
+
+func copy_f32(_ dst: KernelTable.Out, _ src: KernelTable.In, _ n: Int, _: Int) {
+  for i in 0..<n { dst[i] = src[i] }
+}
+
+func gatherRows_f32(
+  _ y: KernelTable.Out, _ yStride: Int, _ table: KernelTable.In, _ tableStride: Int,
+  _ ids: UnsafePointer<Int32>, _ rows: Int, _ dim: Int
+) {
+  for row in 0..<rows {
+    for i in 0..<dim { y[row &* yStride &+ i] = table[Int(ids[row]) &* tableStride &+ i] }
+  }
+}
+
+func scatterRows_f32(
+  _ table: KernelTable.Out, _ tableStride: Int, _ x: KernelTable.In, _ xStride: Int,
+  _ ids: UnsafePointer<Int32>, _ rows: Int, _ dim: Int
+) {
+  for row in 0..<rows {
+    for i in 0..<dim { table[Int(ids[row]) &* tableStride &+ i] += x[row &* xStride &+ i] }
+  }
 }
