@@ -10,6 +10,9 @@ package struct CounterRandom: Sendable, Equatable {
 
   private init(key: UInt64) { self.key = key }
 
+  /// The stream whose `key` was handed on as a number: to kernels, which draw from it themselves.
+  package init(rawKey key: UInt64) { self.key = key }
+
   /// A stream for one purpose ("dropout", a tensor's name), independent of its siblings.
   package func stream(_ name: String) -> CounterRandom {
     var hash: UInt64 = 0xCBF2_9CE4_8422_2325

@@ -94,8 +94,8 @@ struct ElementwiseTests {
       let all = gates.indices.map { i -> (Estimate, Estimate, Estimate) in
         let (g, u, d) = (gates[i], ups[i], dys[i])
         let sigma = 1 / (1 + exp(-g))
-        // exp(-g) carries |g| roundings of its argument, everything else a few.
-        let relative = (abs(g) + 16) * roundoff
+        // exp(-g) carries 1.5 |g| roundings of its argument, everything else a few.
+        let relative = (1.5 * abs(g) + 16) * roundoff
         let slope = sigma * (1 + g * (1 - sigma))
         let slopeError =
           sigma * (relative * (1 + abs(g) * (1 - sigma)) + 4 * abs(g) * roundoff)

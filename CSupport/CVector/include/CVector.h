@@ -38,6 +38,7 @@ PAFT_VERB void paft_fence(void) { _mm_sfence(); }
 
 #define PAFT_LANES 8
 #include "CVectorVerbs.inc"
+#include "CVectorOptimizer.inc"
 #include "CVectorTranspose.inc"
 #include "CVectorBytes.inc"
 #undef PAFT_LANES
@@ -47,6 +48,7 @@ PAFT_VERB void paft_fence(void) { _mm_sfence(); }
 #define PAFT_LANES 16
 #include "CVectorVerbs.inc"
 #include "CVectorBytes.inc"
+#include "CVectorOptimizer.inc"
 #undef PAFT_LANES
 #endif
 

@@ -49,6 +49,7 @@ private func install(_ vectors: inout VectorKernels) {
   vectors.sign_f32 = { sign_f32(Lanes.self, $0, $1) }
   vectors.toBF16 = { toBF16(Lanes.self, $0, $1, $2) }
   vectors.fromBF16 = { fromBF16(Lanes.self, $0, $1, $2, $3) }
+  vectors.toBF16Stochastic = { toBF16Stochastic(Lanes.self, $0, $1, $2, $3, $4) }
   vectors.copy_f32 = { copy_f32(Lanes.self, $0, $1, $2, $3) }
   vectors.gatherRows_f32 = { gatherRows_f32(Lanes.self, $0, $1, $2, $3, $4, $5, $6) }
   vectors.scatterRows_f32 = { scatterRows_f32(Lanes.self, $0, $1, $2, $3, $4, $5, $6) }
@@ -56,5 +57,10 @@ private func install(_ vectors: inout VectorKernels) {
 
 private func install(_ optimizer: inout OptimizerKernels) {
   optimizer.adamW_f32 = { adamW_f32(Lanes.self, $0, $1, $2, $3, $4, $5) }
+  optimizer.adamWStochastic_bf16 = {
+    adamWStochastic_bf16(Lanes.self, $0, $1, $2, $3, $4, $5, $6, $7)
+  }
+  optimizer.adamWSplit_bf16 = { adamWSplit_bf16(Lanes.self, $0, $1, $2, $3, $4, $5, $6) }
+  optimizer.adamW8_f32 = { adamW8_f32(Lanes.self, $0, $1, $2, $3, $4, $5, $6, $7, $8, $9) }
   optimizer.softThreshold_f32 = { softThreshold_f32(Lanes.self, $0, $1, $2, $3) }
 }

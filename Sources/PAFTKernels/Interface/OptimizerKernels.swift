@@ -4,6 +4,7 @@
 package struct OptimizerKernels: Sendable {
   package typealias In = KernelTable.In
   package typealias Out = KernelTable.Out
+  package typealias Out16 = KernelTable.Out16
 
   /// AdamW (Loshchilov, Hutter 2019), decoupled decay, gradient pre-scaled by `gradientScale`:
   /// m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g^2;
@@ -12,6 +13,27 @@ package struct OptimizerKernels: Sendable {
   package var adamW_f32:
     @convention(c) (
       _ p: Out, _ m: Out, _ v: Out, _ g: In, _ n: Int, _ scalars: In
+    ) -> Void
+  /// AdamW on BF16 weights, each rounded with 16 bits of `CounterRandom.bits` of `key`: value i takes
+  /// bits 16 * (j % 4) of draw j / 4, j = first + i. `first` is a multiple of 4, and the same weights,
+  /// key and place give the same bits however they are split. NaN and infinity stay.
+  package var adamWStochastic_bf16:
+    @convention(c) (
+      _ p: Out16, _ m: Out, _ v: Out, _ g: In, _ n: Int, _ scalars: In, _ key: UInt64, _ first: Int
+    ) -> Void
+  /// AdamW on Floats kept as two halves: bits = (upper << 16) + lower, lower signed. Upper is the
+  /// weight rounded to BF16, to nearest, ties away from zero.
+  package var adamWSplit_bf16:
+    @convention(c) (
+      _ upper: Out16, _ lower: Out16, _ m: Out, _ v: Out, _ g: In, _ n: Int, _ scalars: In
+    ) -> Void
+  /// AdamW with moments in the 8-bit `DynamicCode`. m and v hold whole blocks of 256 codes (zero to
+  /// start with, also behind n), mScales and vScales one Float a block, `tables` DynamicCode.tables,
+  /// `work` 512 Floats of this worker's. Gradients are finite.
+  package var adamW8_f32:
+    @convention(c) (
+      _ p: Out, _ m: UnsafeMutablePointer<Int8>, _ v: UnsafeMutablePointer<UInt8>,
+      _ mScales: Out, _ vScales: Out, _ g: In, _ n: Int, _ scalars: In, _ tables: In, _ work: Out
     ) -> Void
   /// Proximal step on the delta: p <- base + soft(p - base, threshold), exactly base inside.
   package var softThreshold_f32:

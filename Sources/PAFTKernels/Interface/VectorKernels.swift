@@ -23,6 +23,10 @@ package struct VectorKernels: Sendable {
   package var toBF16: @convention(c) (_ dst: Out16, _ src: In, _ n: Int) -> Void
   /// Exact. With `streams` != 0, dst goes past the caches: for a dst that is larger than them.
   package var fromBF16: @convention(c) (_ dst: Out, _ src: In16, _ n: Int, _ streams: Int) -> Void
+  /// To BF16 with 16 random bits for each value, as `adamWStochastic_bf16` draws them: the expected
+  /// value is src. `first` is a multiple of 4; NaN stays NaN (quiet), infinity itself.
+  package var toBF16Stochastic:
+    @convention(c) (_ dst: Out16, _ src: In, _ n: Int, _ key: UInt64, _ first: Int) -> Void
   /// dst = src; `streams` as above. They do not overlap.
   package var copy_f32: @convention(c) (_ dst: Out, _ src: In, _ n: Int, _ streams: Int) -> Void
 

@@ -43,11 +43,15 @@ private func makeReference() -> KernelTable {
       sign_f32: sign_f32,
       toBF16: toBF16,
       fromBF16: fromBF16,
+      toBF16Stochastic: toBF16Stochastic,
       copy_f32: copy_f32,
       gatherRows_f32: gatherRows_f32,
       scatterRows_f32: scatterRows_f32),
     optimizer: OptimizerKernels(
       adamW_f32: adamW_f32,
+      adamWStochastic_bf16: adamWStochastic_bf16,
+      adamWSplit_bf16: adamWSplit_bf16,
+      adamW8_f32: adamW8_f32,
       softThreshold_f32: softThreshold_f32),
     integer: IntegerKernels(
       tile: referenceQuadTile,

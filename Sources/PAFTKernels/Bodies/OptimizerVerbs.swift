@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What optimizers need beyond floats: random bits, weights in halves of 16 bits, moments in 8 bits.
+/// Kept apart from the verbs that every kernel uses.
+@usableFromInline package protocol OptimizerVerbs: InstructionSet {
+  /// `lanes` 16-bit numbers; 16 random bits for each of 2 * lanes values; integers beside them.
+  associatedtype Halves
+  associatedtype Random
+  associatedtype Noise
+
+  /// `CounterRandom.bits` at counter, counter + 1, …, value i of them in bits 16 * (i % 4) of i / 4.
+  static func draw(_ counter: UInt64, _ key: UInt64) -> Random
+  static func noiseLow(_ bits: Random) -> Noise
+  static func noiseHigh(_ bits: Random) -> Noise
+  /// To BF16, up with the probability of the bits that are lost.
+  static func noisyBF16(_ v: F, _ noise: Noise) -> Halves
+
+  /// 0 < count <= lanes values; the others are zero, their memory is not touched.
+  static func loadHalves(_ p: UnsafePointer<UInt16>, _ count: Int) -> Halves
+  static func storeHalves(_ p: UnsafeMutablePointer<UInt16>, _ v: Halves, _ count: Int)
+  /// BF16 to Float.
+  static func widen(_ v: Halves) -> F
+  /// A Float as a BF16 (nearest, ties away from zero) and a signed remainder, and back, bit for bit.
+  static func upperHalf(_ v: F) -> Halves
+  static func lowerHalf(_ v: F) -> Halves
+  static func join(_ upper: Halves, _ lower: Halves) -> F
+
+  /// The 8-bit codes of `DynamicCode`, whose tables these are; `scale` brings values into 0...1.
+  static func decodeSigned(
+    _ p: UnsafePointer<Int8>, _ slopes: UnsafePointer<Float>, _ starts: UnsafePointer<Float>
+  ) -> F
+  static func decodeUnsigned(
+    _ p: UnsafePointer<UInt8>, _ slopes: UnsafePointer<Float>, _ starts: UnsafePointer<Float>
+  ) -> F
+  static func encodeSigned(
+    _ p: UnsafeMutablePointer<Int8>, _ v: F, _ scale: F, _ nexts: UnsafePointer<Float>,
+    _ slopes: UnsafePointer<Float>, _ starts: UnsafePointer<Float>)
+  static func encodeUnsigned(
+    _ p: UnsafeMutablePointer<UInt8>, _ v: F, _ scale: F, _ nexts: UnsafePointer<Float>,
+    _ slopes: UnsafePointer<Float>, _ starts: UnsafePointer<Float>)
+}
