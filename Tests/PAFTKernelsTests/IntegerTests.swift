@@ -286,7 +286,7 @@ import Testing
         let y = Guarded<Float>(valid * stride, filledWith: 0)
         let same = Guarded<Float>(valid, filledWith: .nan)
         table.rows.rmsNorm_f32(
-          y.pointer, x.pointer, w.pointer, same.pointer, valid, k, stride, 1e-5)
+          y.pointer, x.pointer, w.pointer, same.pointer, valid, k, stride, 1e-5, 0)
         #expect(same.values == inverse.values, "\(table.name): the norm's own inverse, \(k)")
         Pool.current.drain()
       }
