@@ -2,7 +2,6 @@
 
 import PAFTBase
 import PAFTKernelInterface
-import PAFTKernelReference
 import PAFTTraining
 import Testing
 

@@ -3,7 +3,6 @@
 import PAFTBase
 import PAFTFormats
 import PAFTKernelInterface
-import PAFTKernelReference
 import PAFTTestSupport
 import PAFTTraining
 import Testing
