@@ -142,7 +142,7 @@ struct SparsityTests {
                 second: v.baseAddress!, count: n)
               Optimizer.update(buffers, 0..<n, .adamW(scalars), .reference)
             }
-            KernelTable.reference.softThreshold_f32(p.baseAddress!, base, threshold, n)
+            KernelTable.reference.optimizer.softThreshold_f32(p.baseAddress!, base, threshold, n)
           }
         }
       }
