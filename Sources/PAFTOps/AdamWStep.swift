@@ -103,12 +103,12 @@ package struct EightBitMoments: @unchecked Sendable {
     second = arena.allocate(UInt8.self, count: blocks * DynamicCode.block)
     firstScales = arena.allocate(Float.self, count: blocks)
     secondScales = arena.allocate(Float.self, count: blocks)
-    let values = arena.allocate(Float.self, count: DynamicCode.tables.count)
+    let values = arena.allocate(Float.self, count: DynamicCode.tableSize)
     first.update(repeating: 0, count: blocks * DynamicCode.block)
     second.update(repeating: 0, count: blocks * DynamicCode.block)
     firstScales.update(repeating: 0, count: blocks)
     secondScales.update(repeating: 0, count: blocks)
-    for (i, value) in DynamicCode.tables.enumerated() { values[i] = value }
+    DynamicCode.fillTables(values)
     tables = UnsafePointer(values)
   }
 }

@@ -151,7 +151,7 @@ import Testing
     let mScales: Guarded<Float>
     let vScales: Guarded<Float>
     let work = Guarded<Float>(512, filledWith: .nan)
-    let tables = Guarded(DynamicCode.tables)
+    let tables = Guarded<Float>(DynamicCode.tableSize, filledWith: .nan)
 
     init(_ n: Int) {
       let blocks = (n + 255) / 256
@@ -159,6 +159,7 @@ import Testing
       v = Guarded(blocks * 256, filledWith: 0)
       mScales = Guarded(blocks, filledWith: 0)
       vScales = Guarded(blocks, filledWith: 0)
+      DynamicCode.fillTables(tables.pointer)
     }
 
     func step(

@@ -133,13 +133,13 @@ func rowsAndVectors(_ t: KernelTable, _ o: KernelTable, _ n: Int, _ s: inout Scr
     s.compare(what, c, f, n, bound)
     for p in [a, b, c, d, e, f] { p.deallocate() }
   }
-  both("rmsNorm_f32", &s, bound) { t, a, b, c in t.rows.rmsNorm_f32(a, b, w, c, 1, n, n, 1e-5) }
+  both("rmsNorm_f32", &s, bound) { t, a, b, c in t.rows.rmsNorm_f32(a, b, w, c, 1, n, n, 1e-5, 0) }
   let inverse = s.floats(1)
   inverse[0] = 1.5
   both("rmsNormBackward_f32", &s, bound) { t, a, b, c in
     t.rows.rmsNormBackward_f32(a, b, c, x, w, inverse, 1, n, n, 0)
   }
-  both("swiglu_f32", &s, bound) { t, a, b, c in t.rows.swiglu_f32(a, b, c, n) }
+  both("swiglu_f32", &s, bound) { t, a, b, c in t.rows.swiglu_f32(a, b, c, n, 0) }
   both("swigluBackward_f32", &s, bound) { t, a, b, c in t.rows.swigluBackward_f32(a, b, w, c, y, n)
   }
   if n % 2 == 0 { both("rope_f32", &s, bound) { t, a, b, c in t.rows.rope_f32(a, b, c, 1, n, -1) } }
@@ -171,7 +171,7 @@ func rowsAndVectors(_ t: KernelTable, _ o: KernelTable, _ n: Int, _ s: inout Scr
   both("toBF16", &s, 0) { t, a, b, c in
     let half = UnsafeMutableRawPointer(b).assumingMemoryBound(to: UInt16.self)
     t.vectors.toBF16(half, a, n)
-    t.vectors.fromBF16(c, half, n)
+    t.vectors.fromBF16(c, half, n, 0)
   }
   let scalars = AdamWScalars(
     learningRate: 0.01, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.1, correction1: 0.1,

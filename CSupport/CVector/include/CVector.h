@@ -61,4 +61,7 @@ PAFT_VERB void paft_fence(void) { _mm_sfence(); }
 
 #define PAFT_VERB static inline __attribute__((always_inline))
 #include "CVectorNEON.inc"
+#define PAFT_LANES 4
+#include "CVectorOptimizer.inc"
+#undef PAFT_LANES
 #endif

@@ -20,20 +20,25 @@
   @_alwaysEmitIntoClient @inline(__always)
   package static var block: Int { 256 }
 
+  /// Floats in the tables.
+  package static let tableSize = 42
+
   /// Five tables of eight by e, one behind the other, and the largest code's value, signed and
   /// unsigned: slope and start of value(c); the next decade's first value; slope and start of c.
-  package static let tables: [Float] = {
-    let powers: [Double] = [1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1]
-    let decades = (0..<8).map { powers[$0] }
-    let sizes = (0..<8).map { Double(1 << $0) }
-    var all = (0..<8).map { $0 == 0 ? 0 : 0.9 * decades[$0] / sizes[$0] }
-    all += (0..<8).map { $0 == 0 ? 0 : -0.8 * decades[$0] }
-    all += (0..<8).map { $0 == 7 ? .infinity : decades[$0] }
-    all += (0..<8).map { $0 == 0 ? 0 : sizes[$0] / (0.9 * decades[$0]) }
-    all += (0..<8).map { $0 == 0 ? 1 : 0.8 * sizes[$0] / 0.9 }
-    all += [0.9 * 255 / 128 - 0.8, 0.9 * 255.5 / 128 - 0.8]
-    return all.map { Float($0) }
-  }()
+  package static func fillTables(_ t: UnsafeMutablePointer<Float>) {
+    var (decade, size) = (1e-7, 1.0)
+    for e in 0..<8 {
+      t[e] = e == 0 ? 0 : Float(0.9 * decade / size)
+      t[8 + e] = e == 0 ? 0 : Float(-0.8 * decade)
+      t[16 + e] = e == 7 ? .infinity : Float(decade)
+      t[24 + e] = e == 0 ? 0 : Float(size / (0.9 * decade))
+      t[32 + e] = e == 0 ? 1 : Float(0.8 * size / 0.9)
+      decade *= 10
+      size *= 2
+    }
+    t[40] = Float(0.9 * 255 / 128 - 0.8)
+    t[41] = Float(0.9 * 255.5 / 128 - 0.8)
+  }
 
   /// The scale of a block whose largest size is `largest`, and its inverse. A block so small that the
   /// inverse is not finite becomes zeros.

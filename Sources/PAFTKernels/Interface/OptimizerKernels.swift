@@ -28,7 +28,8 @@ package struct OptimizerKernels: Sendable {
       _ upper: Out16, _ lower: Out16, _ m: Out, _ v: Out, _ g: In, _ n: Int, _ scalars: In
     ) -> Void
   /// AdamW with moments in the 8-bit `DynamicCode`. m and v hold whole blocks of 256 codes (zero to
-  /// start with, also behind n), mScales and vScales one Float a block, `tables` DynamicCode.tables,
+  /// start with, also behind n), mScales and vScales one Float a block, `tables` what
+  /// DynamicCode.fillTables writes,
   /// `work` 512 Floats of this worker's. Gradients are finite.
   package var adamW8_f32:
     @convention(c) (

@@ -28,6 +28,12 @@ enum Lanes: InstructionSet {
   @inline(__always) static func prefetch(_ p: UnsafePointer<Float>) {
     paft_prefetch(p)
   }
+  @inline(__always) static func stream(_ p: UnsafeMutablePointer<Float>, _ v: F) {
+    paft_stream_4(p, v)
+  }
+  @inline(__always) static func fence() {
+    paft_fence()
+  }
 
   @inline(__always) static func add(_ a: F, _ b: F) -> F {
     paft_add_4(a, b)
@@ -49,6 +55,9 @@ enum Lanes: InstructionSet {
   }
   @inline(__always) static func fms(_ a: F, _ b: F, _ c: F) -> F {
     paft_fms_4(a, b, c)
+  }
+  @inline(__always) static func inverse(_ a: F) -> F {
+    paft_inverse_4(a)
   }
   @inline(__always) static func sqrt(_ a: F) -> F {
     paft_sqrt_4(a)
