@@ -36,6 +36,14 @@ package enum GEMM {
     }
   }
 
+  /// The product as one worker's own work, inside a parallel region.
+  static func alone(
+    _ a: PackedRows, _ b: PackedMatrix, reduced: Int = 0, into c: Matrix, accumulate: Bool = false,
+    _ kernels: KernelTable
+  ) {
+    block(a, 0..<a.panels, b, 0..<b.panels, reduced, c, 1, accumulate, kernels)
+  }
+
   /// One worker's part: `aPanels` x `bPanels` of C.
   @inline(__always)
   static func block(

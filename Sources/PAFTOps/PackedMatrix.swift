@@ -59,6 +59,22 @@ package struct PackedMatrix: @unchecked Sendable, BitwiseCopyable {
       tile: tile)
   }
 
+  /// One row of the operand, as it is multiplied: n values.
+  func row(_ index: Int, into y: UnsafeMutablePointer<Float>) {
+    for panel in 0..<panels {
+      let to = y + panel * tile.columns
+      let from = address(panel: panel, from: index / tile.depth * tile.depth)
+      if type == .f32 {
+        to.update(from: from.assumingMemoryBound(to: Float.self), count: columns(of: panel))
+      } else {
+        let pairs = from.assumingMemoryBound(to: UInt16.self) + index % tile.depth
+        for j in 0..<columns(of: panel) {
+          to[j] = Float(bitPattern: UInt32(pairs[j * tile.depth]) << 16)
+        }
+      }
+    }
+  }
+
   /// Fills one panel. `transposed`: the source is stored [n, k] (a weight [out, in]).
   @inline(__always)
   func pack(panel: Int, from source: Matrix, transposed: Bool, _ kernels: KernelTable) {
@@ -132,6 +148,14 @@ package struct PackedRows: @unchecked Sendable, BitwiseCopyable {
 
   @inline(__always) func address(panel: Int, from k0: Int) -> UnsafeMutableRawPointer {
     base + (panel * tile.padded(k) + k0) * tile.rows * type.size
+  }
+
+  /// The operand's rows of some panels.
+  func panels(_ range: Range<Int>) -> PackedRows {
+    let first = range.lowerBound * tile.rows
+    return PackedRows(
+      at: address(panel: range.lowerBound, from: 0), m: min(m, range.upperBound * tile.rows) - first,
+      k: k, type: type, tile: tile)
   }
 
   /// Fills one panel. `transposed`: the source is stored [k, m].

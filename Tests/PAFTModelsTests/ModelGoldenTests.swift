@@ -165,7 +165,8 @@ struct ModelGoldenTests {
     _ executor: Executor
   ) -> Double {
     executor.withScratch { scratch in
-      let rows = HeadLoss.Rows(in: scratch, count: batch.labels)
+      let rows = HeadLoss.Rows(
+        in: scratch, count: batch.labels, slopes: decoder.configuration.hidden)
       let coefficients = scratch.allocate(Float.self, count: batch.labels)
       for i in 0..<batch.labels { coefficients[i] = -1 / Float(batch.labels) }
       let hidden = decoder.forward(batch, weights)

@@ -9,46 +9,70 @@ import Testing
 
 @Suite("Head and loss against whole logits in Double")
 struct HeadLossTests {
-  static let hidden = 24
-
   struct Size: Sendable, CustomTestStringConvertible {
-    let vocabulary: Int
     let rows: Int
+    let hidden: Int
+    let vocabulary: Int
     let compute: ComputeType
-    var testDescription: String { "\(rows) rows, vocabulary \(vocabulary), \(compute.rawValue)" }
+    var testDescription: String { "\(rows) x \(hidden) x \(vocabulary) \(compute.rawValue)" }
 
-    /// Around the vocabulary tile (4096) and the chunk of rows (256).
+    /// Around the panels (4, 6, 8, 64), the tile (512), a chunk of rows (512), a block (384) and the
+    /// segments of the vocabulary (two of 16384, four of 32768).
     static let all = ComputeType.allCases.flatMap { compute in
-      [1, 97, 4096, 4097, 9001].flatMap { vocabulary in
-        [0, 1, 255, 257].map { Size(vocabulary: vocabulary, rows: $0, compute: compute) }
-      }
+      [
+        (0, 24, 97), (1, 24, 1), (7, 1, 2), (5, 23, 63), (6, 24, 64), (7, 25, 65), (97, 23, 511),
+        (97, 24, 513), (5, 23, 4097), (391, 24, 97), (515, 7, 130), (3, 7, 16384), (7, 5, 33001),
+      ].map { Size(rows: $0.0, hidden: $0.1, vocabulary: $0.2, compute: compute) }
     }
   }
 
+  /// How sure the head is of the targets.
+  enum Look: String, CaseIterable { case plain, confident, extreme }
+
   /// One head with rows that have targets; tokens at the edges of tiles are likely ones, so that
   /// losing one shows.
-  struct Case: Sendable {
+  final class Case: @unchecked Sendable {
     let x: Grid
     let w: Grid
     let targets: [Int32]
+    let targetPointer: UnsafeMutablePointer<Int32>
     let coefficients: Grid
     let dweight: Grid
 
-    init(vocabulary: Int, rows: Int) {
-      let edges = [0, 4095, 4096, 8191, 8192, vocabulary - 1].filter { $0 < vocabulary }
-      let random = CounterRandom(seed: 7).stream("targets")
-      x = Grid(rows, HeadLossTests.hidden, padding: 3, random: "x")
-      w = Grid(vocabulary, HeadLossTests.hidden, padding: 1, random: "w")
-      for edge in edges {
-        for column in 0..<HeadLossTests.hidden { w[edge, column] *= 3 }
+    init(_ rows: Int, _ hidden: Int, _ vocabulary: Int, _ look: Look = .plain) {
+      let edges = [0, 511, 512, 8191, 8192, 16383, 16384, vocabulary - 1].filter {
+        $0 < vocabulary
       }
-      targets = (0..<rows).map {
+      let random = CounterRandom(seed: 7).stream("targets")
+      let targets = (0..<rows).map {
         Int32(
           $0 % 3 == 0 ? edges[$0 / 3 % edges.count] : random.integer(UInt64($0), below: vocabulary))
       }
+      w = Grid(vocabulary, hidden, padding: 1, random: "w", size: look == .extreme ? 100 : 1)
+      for edge in edges {
+        for column in 0..<hidden { w[edge, column] *= 3 }
+      }
+      x = Grid(rows, hidden, padding: 3, random: "x", size: look == .extreme ? 100 : 1)
+      if look == .confident {
+        // Along the target's own direction: p reaches from a half to within 1e-9 of one.
+        for row in 0..<rows {
+          var square: Float = 0
+          for column in 0..<hidden {
+            square += w[Int(targets[row]), column] * w[Int(targets[row]), column]
+          }
+          for column in 0..<hidden {
+            x[row, column] += w[Int(targets[row]), column] / square * Float(5 + row % 20)
+          }
+        }
+      }
+      self.targets = targets
+      targetPointer = .allocate(capacity: max(1, rows))
+      for row in 0..<rows { targetPointer[row] = targets[row] }
       coefficients = Grid(1, max(1, rows), random: "c")
-      dweight = Grid(vocabulary, HeadLossTests.hidden, padding: 2, random: "dw")
+      dweight = Grid(vocabulary, hidden, padding: 2, random: "dw")
     }
+
+    deinit { targetPointer.deallocate() }
   }
 
   struct Result: Sendable {
@@ -57,35 +81,29 @@ struct HeadLossTests {
     var correct: [UInt8]
     var dhidden: Grid
     var dweight: Grid
+
+    /// Everything, to compare bits.
+    var bits: [Float] {
+      logp + lse + dhidden.values + dweight.values + correct.map(Float.init)
+    }
   }
 
-  enum Way { case parts, together, frozen }
-
-  private func run(_ c: Case, _ way: Way, on executor: Executor) -> Result {
+  private func run(_ c: Case, on executor: Executor) -> Result {
     executor.withScratch { scratch in
       let head = executor.packedWeight(
-        in: scratch, outputs: c.w.rows, inputs: Self.hidden, backward: true)
+        in: scratch, outputs: c.w.rows, inputs: c.w.columns, backward: true)
       head.pack(from: c.w.matrix, on: executor)
       let count = c.x.rows
-      let rows = HeadLoss.Rows(in: scratch, count: count)
-      let dhidden = Grid(unset: count, Self.hidden, padding: 5)
+      let rows = HeadLoss.Rows(in: scratch, count: count, slopes: c.x.columns)
+      let dhidden = Grid(unset: count, c.x.columns, padding: 5)
       let dweight = c.dweight.copy
-      c.targets.withUnsafeBufferPointer { targets in
-        let targets = targets.baseAddress ?? UnsafePointer(scratch.allocate(Int32.self, count: 1))
-        if way == .together {
-          HeadLoss.forwardBackward(
-            hidden: c.x.matrix, head: head, targets: targets, rows: rows,
-            coefficients: c.coefficients.pointer, dhidden: dhidden.matrix,
-            dweight: dweight.matrix, on: executor)
-        } else {
-          HeadLoss.forward(
-            hidden: c.x.matrix, head: head, targets: targets, rows: rows, on: executor)
-          HeadLoss.backward(
-            hidden: c.x.matrix, head: head, targets: targets, rows: rows,
-            coefficients: c.coefficients.pointer, dhidden: dhidden.matrix,
-            dweight: way == .frozen ? nil : dweight.matrix, on: executor)
-        }
-      }
+      HeadLoss.forward(
+        hidden: c.x.matrix, head: head, targets: c.targetPointer, rows: rows, on: executor)
+      HeadLoss.backwardWeight(
+        hidden: c.x.matrix, head: head, targets: c.targetPointer, rows: rows,
+        coefficients: c.coefficients.pointer, into: dweight.matrix, on: executor)
+      HeadLoss.backward(
+        rows: rows, coefficients: c.coefficients.pointer, dhidden: dhidden.matrix, on: executor)
       return Result(
         logp: (0..<count).map { rows.logp[$0] }, lse: (0..<count).map { rows.lse[$0] },
         correct: (0..<count).map { rows.correct[$0] }, dhidden: dhidden, dweight: dweight)
@@ -102,13 +120,13 @@ struct HeadLossTests {
     var dweight: [Estimate] = []
 
     init(_ c: Case, _ type: ComputeType) {
-      let size = HeadLossTests.hidden
-      let vocabulary = c.w.rows
+      let (size, vocabulary) = (c.w.columns, c.w.rows)
       let (x, w) = (c.x.operands(type), c.w.operands(type))
       let start = c.dweight.values.map(Double.init)
       var weightError = start.map { abs($0) * Double(c.x.rows / 256 + 4) * roundoff }
       var weightSum = start
       for row in 0..<c.x.rows {
+        let target = Int(c.targets[row])
         var z = [Double](repeating: 0, count: vocabulary)
         var zError = 0.0
         for v in 0..<vocabulary {
@@ -117,41 +135,41 @@ struct HeadLossTests {
           z[v] = sum.sum
           zError = max(zError, sum.estimate().error)
         }
-        let top = z.max()!
-        let total = z.reduce(0) { $0 + exp($1 - top) }
-        let lse = top + log(total)
-        let lseError =
-          zError + (Double(vocabulary) + 4 * abs(top) + 4 * abs(lse) + 16) * roundoff
-        let target = Int(c.targets[row])
-        self.lse.append(Estimate(value: lse, error: lseError))
+        let rivals = z.indices.lazy.filter { $0 != target }.map { z[$0] }
+        let top = rivals.max() ?? -.infinity
+        let others = vocabulary == 1 ? top : top + log(rivals.reduce(0) { $0 + exp($1 - top) })
+        let gap = others - z[target]
+        let missed = 1 / (1 + exp(-gap))
+        let surprise = gap > 0 ? gap + log1p(exp(-gap)) : log1p(exp(gap))
+        let lse = z[target] + surprise
+        // An error of a logit moves the gap by as much; the sum of exponentials is one of V terms.
+        let scale = max(abs(z[target]), vocabulary == 1 ? 0 : abs(top))
+        let gapError = 2 * zError + (Double(vocabulary) + 8 * scale + 16) * roundoff
+        self.lse.append(
+          Estimate(value: lse, error: gapError + 2 * roundoff * abs(lse)))
         logp.append(
           Estimate(
-            value: z[target] - lse,
-            error: zError + lseError + 2 * roundoff * (abs(z[target]) + abs(lse))))
-        let rival = z.indices.filter { $0 != target }.map { z[$0] }.max() ?? -.infinity
-        correct.append(abs(z[target] - rival) <= 2 * zError ? nil : z[target] > rival ? 1 : 0)
+            value: -surprise, error: 1.1 * missed * gapError + 2 * roundoff * surprise + 1e-37))
+        correct.append(abs(z[target] - top) <= 2 * zError ? nil : z[target] > top ? 1 : 0)
 
         let coefficient = Double(c.coefficients[0, row])
-        var gradient = [Double](repeating: 0, count: size)
-        var error = gradient
+        for d in 0..<size { dhidden.append(Estimate(value: 0, error: 1e-37)) }
         for v in 0..<vocabulary {
-          let p = exp(z[v] - lse)
-          let dz = coefficient * ((v == target ? 1 : 0) - p)
-          let pError = p * (zError + lseError + (2 * abs(z[v]) + 2 * abs(lse) + 16) * roundoff)
-          let dzError =
-            abs(coefficient) * (pError + 2 * roundoff * (v == target ? 1 : 0))
-            + abs(dz) * (4 * roundoff + storing(type))
+          let share = v == target ? -missed : exp(z[v] - lse)
+          let dz = -coefficient * share
+          // What the exponent's argument errs by, its share errs by relatively.
+          let found = abs(dz) * (1.1 * gapError + (2 * abs(z[v]) + 2 * abs(lse) + 24) * roundoff)
+          let stored = found + abs(dz) * storing(type)
+          let whole = found + (v == target ? 0 : abs(dz) * storing(type))
           for d in 0..<size {
             let (wv, xd) = (w[v * size + d], x[row * size + d])
-            gradient[d] += dz * wv
-            error[d] += dzError * abs(wv) + Double(vocabulary + 8) * roundoff * abs(dz * wv)
+            dhidden[row * size + d].value += dz * wv
+            dhidden[row * size + d].error +=
+              whole * abs(wv) + Double(vocabulary + 8) * roundoff * abs(dz * wv)
             weightSum[v * size + d] += dz * xd
             weightError[v * size + d] +=
-              dzError * abs(xd) + Double(c.x.rows + 8) * roundoff * abs(dz * xd)
+              stored * abs(xd) + Double(c.x.rows + 8) * roundoff * abs(dz * xd)
           }
-        }
-        for d in 0..<size {
-          dhidden.append(Estimate(value: gradient[d], error: error[d] + 1e-37))
         }
       }
       dweight = weightSum.indices.map {
@@ -160,47 +178,116 @@ struct HeadLossTests {
     }
   }
 
-  @Test("log-probabilities, hits and both gradients, on every table", arguments: Size.all)
-  func oracle(_ size: Size) throws {
-    let c = Case(vocabulary: size.vocabulary, rows: size.rows)
-    let oracle = Oracle(c, size.compute)
+  private func check(_ c: Case, _ compute: ComputeType, _ what: String) throws {
+    let oracle = Oracle(c, compute)
     for table in KernelTable.available {
-      let mode = Mode(isa: table.name, compute: size.compute)
-      let found = try withExecutor(mode) { run(c, .parts, on: $0) }
-      expectClose(found.logp, oracle.logp, "\(mode.isa) logp")
-      expectClose(found.lse, oracle.lse, "\(mode.isa) lse")
-      expectClose(found.dhidden, oracle.dhidden, "\(mode.isa) dhidden")
-      expectClose(found.dweight, oracle.dweight, "\(mode.isa) dweight")
-      for row in 0..<size.rows {
+      let mode = Mode(isa: table.name, compute: compute)
+      let found = try withExecutor(mode) { run(c, on: $0) }
+      let name = "\(mode.isa) \(what)"
+      expectClose(found.logp, oracle.logp, "\(name) logp")
+      expectClose(found.lse, oracle.lse, "\(name) lse")
+      expectClose(found.dhidden, oracle.dhidden, "\(name) dhidden")
+      expectClose(found.dweight, oracle.dweight, "\(name) dweight")
+      for row in 0..<c.x.rows {
         if let hit = oracle.correct[row] {
-          #expect(found.correct[row] == hit, "\(mode.isa) row \(row)")
+          #expect(found.correct[row] == hit, "\(name) row \(row)")
         }
       }
     }
   }
 
-  @Test("together, in parts and frozen are the same bits", arguments: Mode.all)
-  func ways(_ mode: Mode) throws {
-    for (vocabulary, rows) in [(97, 257), (4096, 3), (4097, 20), (9001, 5)] {
-      let c = Case(vocabulary: vocabulary, rows: rows)
-      try withExecutor(mode) { executor in
-        let parts = run(c, .parts, on: executor)
-        let together = run(c, .together, on: executor)
-        let frozen = run(c, .frozen, on: executor)
-        #expect(together.logp == parts.logp && together.correct == parts.correct)
-        #expect(together.dhidden.values == parts.dhidden.values)
-        #expect(together.dweight.values == parts.dweight.values)
-        #expect(frozen.dhidden.values == parts.dhidden.values)
-        #expect(frozen.dweight.values == c.dweight.values, "a frozen head has no gradient")
+  @Test("log-probabilities, hits and both gradients, on every table", arguments: Size.all)
+  func oracle(_ size: Size) throws {
+    try check(Case(size.rows, size.hidden, size.vocabulary), size.compute, "plain")
+  }
+
+  @Test(
+    "what is left of a sure row's gradient keeps its digits, and logits may be huge",
+    arguments: ComputeType.allCases)
+  func looks(_ compute: ComputeType) throws {
+    try check(Case(41, 24, 600, .confident), compute, "confident")
+    try check(Case(41, 24, 600, .extreme), compute, "extreme")
+  }
+
+  @Test("slopes are the differences of log-probabilities in Double")
+  func differences() throws {
+    let c = Case(4, 9, 1100)
+    let w = c.w.values.map(Double.init)
+    func logp(_ h: [Double], _ target: Int) -> Double {
+      let z = (0..<1100).map { v in (0..<9).reduce(0) { $0 + h[$1] * w[v * 9 + $1] } }
+      return z[target] - log(z.reduce(0) { $0 + exp($1) })
+    }
+    for table in KernelTable.available {
+      let found = try withExecutor(Mode(isa: table.name, compute: .f32)) { run(c, on: $0) }
+      for row in 0..<4 {
+        for d in 0..<9 {
+          let step = 1e-5
+          var (up, down) = (
+            (0..<9).map { Double(c.x[row, $0]) }, (0..<9).map { Double(c.x[row, $0]) }
+          )
+          up[d] += step
+          down[d] -= step
+          let target = Int(c.targets[row])
+          let slope = (logp(up, target) - logp(down, target)) / (2 * step)
+          let expected = slope * Double(c.coefficients[0, row])
+          // Of the quotient, third derivatives of order one times the step's square, and 1e-16 / 1e-5.
+          #expect(
+            abs(Double(found.dhidden[row, d]) - expected) < 2e-6 * max(1, abs(expected)),
+            "\(table.name) row \(row), \(d)")
+        }
       }
     }
   }
 
+  @Test("scoring alone gives the bits that come with slopes", arguments: Mode.all)
+  func scoring(_ mode: Mode) throws {
+    for (rows, hidden, vocabulary) in [(257, 24, 97), (3, 24, 4096), (20, 7, 4097), (5, 6, 17000)] {
+      let c = Case(rows, hidden, vocabulary)
+      try withExecutor(mode) { executor in
+        let both = run(c, on: executor)
+        executor.withScratch { scratch in
+          let head = executor.packedWeight(
+            in: scratch, outputs: vocabulary, inputs: hidden, backward: false)
+          head.pack(from: c.w.matrix, on: executor)
+          let alone = HeadLoss.Rows(in: scratch, count: rows)
+          HeadLoss.forward(
+            hidden: c.x.matrix, head: head, targets: c.targetPointer, rows: alone, on: executor)
+          #expect((0..<rows).map { alone.logp[$0] } == both.logp)
+          #expect((0..<rows).map { alone.lse[$0] } == both.lse)
+          #expect((0..<rows).map { alone.correct[$0] } == both.correct)
+        }
+      }
+    }
+  }
+
+  @Test("of equal logits the first is the hit", arguments: Mode.all)
+  func ties(_ mode: Mode) throws {
+    for vocabulary in [3, 700, 33000] {
+      let c = Case(9, 5, vocabulary)
+      for v in 0..<vocabulary {
+        for d in 0..<5 { c.w[v, d] = 0 }
+      }
+      c.targetPointer[1] = 0
+      let found = try withExecutor(mode) { run(c, on: $0) }
+      for row in 0..<9 {
+        #expect(found.correct[row] == (c.targetPointer[row] == 0 ? 1 : 0), "row \(row)")
+        #expect(abs(found.logp[row] + log(Float(vocabulary))) < 1e-5)
+      }
+    }
+  }
+
+  @Test("a NaN anywhere in a row's logits shows, and in no other row", arguments: Mode.all)
+  func poisoned(_ mode: Mode) throws {
+    let c = Case(8, 5, 600)
+    c.x[3, 2] = .nan
+    let found = try withExecutor(mode) { run(c, on: $0) }
+    for row in 0..<8 { #expect(found.logp[row].isNaN == (row == 3)) }
+  }
+
   @Test("the same bits on 1, 2 and 3 workers", arguments: Mode.all)
   func workers(_ mode: Mode) throws {
-    try expectSameBits(mode) { executor in
-      let found = run(Case(vocabulary: 4200, rows: 35), .together, on: executor)
-      return found.logp + found.lse + found.dhidden.values + found.dweight.values
+    for (rows, hidden, vocabulary) in [(35, 24, 4200), (9, 6, 33000), (400, 8, 600)] {
+      try expectSameBits(mode) { run(Case(rows, hidden, vocabulary), on: $0).bits }
     }
   }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import PAFTModels
+import PAFTOps
 
 /// What the bounds of training's and inference's scratch have in common. They are reckoned in
 /// Double: sizes come from files and recipes, and a sum that is too large shall be refused by the
@@ -15,7 +16,9 @@ enum ScratchBound {
     // a row of scores over all cached positions, a row of an adapter's product.
     let attention = (1 << 16) + 1024 * max(256, c.headSize)
     let rows = positions + max(c.hidden, c.intermediate, c.queryWidth)
-    return mostWorkers * 4 * Double(attention + rows) + Double(512 << 20)
+    let head = HeadLoss.scratchFloats(hidden: c.hidden)
+    return mostWorkers * 4 * Double(attention + rows + head.worker) + 4 * Double(head.shared)
+      + Double(512 << 20)
   }
 
   /// As a capacity: at most the address space of a process, which no arena gets.

@@ -110,7 +110,8 @@ package final class Decoder {
     return (rows, normed, inverse)
   }
 
-  /// Log-probability of every label of the batch, in its order.
+  /// Log-probability of every label of the batch, in its order, and its slope where `rows` has room
+  /// for slopes, which `backward` wants.
   package func score(
     _ hidden: Matrix, _ batch: Batch, _ weights: Weights, into rows: HeadLoss.Rows
   ) {
@@ -146,7 +147,8 @@ package final class Decoder {
   ///
   /// - Parameters:
   ///   - hidden: what `forward` returned for this batch, with its activations still in scratch.
-  ///   - rows: the statistics of `score`; filled here when `scored` is false.
+  ///   - rows: the statistics of `score`, with slopes, which are used up; filled here when
+  ///     `scored` is false.
   ///   - coefficients: dL/dlogp of each label.
   package func backward(
     _ hidden: Matrix, _ batch: Batch, _ weights: Weights, rows: HeadLoss.Rows, scored: Bool,
@@ -159,16 +161,19 @@ package final class Decoder {
       Elementwise.zero(dx.base, count: batch.tokens * c.hidden, on: executor)
       executor.withScratch { scratch in
         let (source, normed, inverse) = labelled(hidden, batch, weights)
-        let dnormed = Matrix(in: scratch, rows: batch.labels, columns: c.hidden)
-        if scored {
-          HeadLoss.backward(
-            hidden: normed, head: weights.head, targets: batch.targets, rows: rows,
-            coefficients: coefficients, dhidden: dnormed, dweight: gradients.head, on: executor)
-        } else {
-          HeadLoss.forwardBackward(
-            hidden: normed, head: weights.head, targets: batch.targets, rows: rows,
-            coefficients: coefficients, dhidden: dnormed, dweight: gradients.head, on: executor)
+        guard let dnormed = rows.slopes else {
+          preconditionFailure("a backward pass needs rows with slopes")
         }
+        if !scored {
+          HeadLoss.forward(
+            hidden: normed, head: weights.head, targets: batch.targets, rows: rows, on: executor)
+        }
+        if let dweight = gradients.head {
+          HeadLoss.backwardWeight(
+            hidden: normed, head: weights.head, targets: batch.targets, rows: rows,
+            coefficients: coefficients, into: dweight, on: executor)
+        }
+        HeadLoss.backward(rows: rows, coefficients: coefficients, dhidden: dnormed, on: executor)
         RMSNorm.backward(
           dnormed, x: source, weight: weights.finalNorm, dim: c.hidden, inverse: inverse,
           into: dnormed, dweight: gradients.finalNorm, assign: true, on: executor)

@@ -54,7 +54,8 @@ struct PreferencePass {
       let mark = scratch.mark
       defer { scratch.release(to: mark) }
       let batch = batch(window, range, tokens, in: scratch)
-      let rows = HeadLoss.Rows(in: scratch, count: batch.labels)
+      let rows = HeadLoss.Rows(
+        in: scratch, count: batch.labels, slopes: decoder.configuration.hidden)
       let coefficients = scratch.allocate(Float.self, count: max(1, batch.labels))
       let hidden = decoder.forward(batch, trainable.weights)
       decoder.score(hidden, batch, trainable.weights, into: rows)

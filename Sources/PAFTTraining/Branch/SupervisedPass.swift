@@ -59,7 +59,8 @@ struct SupervisedPass {
       }
       batch.endSequence()
     }
-    let rows = HeadLoss.Rows(in: scratch, count: batch.labels)
+    let rows = HeadLoss.Rows(
+      in: scratch, count: batch.labels, slopes: decoder.configuration.hidden)
     let coefficients = scratch.allocate(Float.self, count: max(1, batch.labels))
     coefficients.update(repeating: -1 / Float(labels), count: batch.labels)
     let hidden = decoder.forward(batch, trainable.weights)

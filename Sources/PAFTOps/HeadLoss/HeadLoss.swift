@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTKernels
+import PAFTMachine
+
+/// The output head fused with the log-probability of each row's target, as attention over the
+/// vocabulary: logits exist only as one tile per worker.
+///
+/// A row is one position that has a label: callers gather the hidden states h of such rows first,
+/// so unlabelled tokens never reach the head. With z = h Wᵀ and t the row's target,
+///
+///     logp     = -softplus(r - z_t)              r = log sum_{v != t} exp(z_v), the rivals
+///     dlogp/dh = (1 - p_t) (W_t - sum_{v != t} q_v W_v)     q = softmax over the rivals
+///
+/// and 1 - p_t = sigmoid(r - z_t). The slope dlogp/dh does not depend on the loss: every loss here
+/// is a function of the rows' logp, so dL/dh = (dL/dlogp) (dlogp/dh), one multiplication per value
+/// once dL/dlogp is known. One walk over the vocabulary therefore serves forward and backward, with
+/// two products and nothing computed twice (`HeadSweep`).
+///
+/// The target is left out of the sums because p_t near 1 would otherwise make logp, 1 - p_t and the
+/// slope small differences of large numbers; so they keep their relative accuracy.
+package enum HeadLoss {
+  /// What a walk leaves for each row.
+  package struct Rows {
+    package let logp: UnsafeMutablePointer<Float>
+    /// Log-sum-exp over the whole vocabulary.
+    package let lse: UnsafeMutablePointer<Float>
+    /// 1 where the target is the most probable token; among equals the first one counts.
+    package let correct: UnsafeMutablePointer<UInt8>
+    /// dlogp/dhidden [rows, D]; nil where no gradient is wanted.
+    package let slopes: Matrix?
+
+    /// - Parameter slopes: their width D; nil for none.
+    package init(in arena: Arena, count: Int, slopes: Int? = nil) {
+      logp = arena.allocate(Float.self, count: max(1, count))
+      lse = arena.allocate(Float.self, count: max(1, count))
+      correct = arena.allocate(UInt8.self, count: max(1, count))
+      self.slopes = slopes.map { Matrix(in: arena, rows: count, columns: $0) }
+    }
+
+    init(
+      logp: UnsafeMutablePointer<Float>, lse: UnsafeMutablePointer<Float>,
+      correct: UnsafeMutablePointer<UInt8>, slopes: Matrix?
+    ) {
+      self.logp = logp
+      self.lse = lse
+      self.correct = correct
+      self.slopes = slopes
+    }
+  }
+
+  /// Fills `rows` for hidden [rows, D] and the head W[V, D], slopes included where `rows` has them.
+  package static func forward(
+    hidden: Matrix, head: PackedWeight, targets: UnsafePointer<Int32>, rows: Rows,
+    on executor: Executor
+  ) {
+    if hidden.rows == 0 { return }
+    executor.withScratch { scratch in
+      let x = Linear.pack(hidden, in: scratch, on: executor)
+      let sweep = HeadSweep(
+        x, head, targets, slopes: rows.slopes, in: scratch, workers: executor.workers)
+      sweep.run(on: executor)
+      sweep.finish(rows, on: executor)
+    }
+  }
+
+  /// dhidden = coefficients * slopes, row by row, with coefficients = dL/dlogp. `dhidden` may be the
+  /// slopes themselves.
+  package static func backward(
+    rows: Rows, coefficients: UnsafePointer<Float>, dhidden: Matrix, on executor: Executor
+  ) {
+    guard let slopes = rows.slopes else {
+      preconditionFailure("these rows were scored without slopes")
+    }
+    executor.parallel(dhidden.rows, grain: 16) { range in
+      for row in range {
+        let to = dhidden.row(row)
+        if to != slopes.row(row) { to.update(from: slopes.row(row), count: slopes.columns) }
+        executor.kernels.vectors.scale_f32(to, coefficients[row], slopes.columns)
+      }
+    }
+  }
+
+  /// Upper bound of the scratch beyond a few floats per row and value of hidden, for plans of memory:
+  /// what each worker needs, and all together.
+  package static func scratchFloats(hidden: Int) -> (worker: Int, shared: Int) {
+    // Logits and their packed copy; a block of rows may end with a partial panel.
+    let rows = max(HeadSweep.blockRows, weightRows) + 16
+    let worker = rows * (2 * HeadSweep.tileColumns + 16) + hidden + 4096
+    return (worker, HeadSweep.segmentedRows * hidden)
+  }
+}

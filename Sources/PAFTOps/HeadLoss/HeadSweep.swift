@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTKernels
+import PAFTMachine
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+/// The walk of `HeadLoss` over the vocabulary: flash attention whose keys and values are both W.
+///
+///     z = x Wᵀ for a tile of the vocabulary;   z_t <- -inf
+///     m' = max(m, max z);  e = exp(z - m');  l = l exp(m - m') + sum e
+///     sums = sums exp(m - m') + e W
+///
+/// A worker takes a block of rows down a segment of the vocabulary with a tile of logits of its own:
+/// workers share nothing and never wait for each other. Rows are independent, so blocks follow the
+/// team; the vocabulary is cut by the number of rows and columns alone, and its segments are added
+/// in order, so a row's bits depend on nothing else.
+struct HeadSweep: @unchecked Sendable {
+  /// Columns of a tile of logits, the reduced dimension of `e W`.
+  static let tileColumns = 512
+  /// Most rows of a block.
+  static let blockRows = 384
+  /// Rows times segments, at most, where there is more than one segment.
+  static let segmentedRows = 4096
+
+  let x: PackedRows
+  let head: PackedWeight
+  let targets: UnsafePointer<Int32>
+  /// Of the vocabulary, in tiles.
+  let segments: Int
+  let blocks: Int
+  /// [segments][rows]: (m, l) of the rivals.
+  private let states: UnsafeMutablePointer<Float>
+  /// [segments][rows]: the largest logit before the target.
+  private let before: UnsafeMutablePointer<Float>
+  /// [rows]: z of the target.
+  private let hit: UnsafeMutablePointer<Float>
+  /// [segments] of [rows, D]: sum of e W; the first is the slopes' own memory.
+  private let sums: UnsafeMutablePointer<Matrix>?
+  /// Each worker's tile of logits, of e as the left operand, and a row of W.
+  private let buffers: UnsafeMutablePointer<Float>
+  private let bufferStride: Int
+  private let workers: Int
+
+  private var rows: Int { x.m }
+  private var vocabulary: Int { head.outputs }
+  private var tiles: Int { (vocabulary + Self.tileColumns - 1) / Self.tileColumns }
+  private static var lineStride: Int { tileColumns + 16 }
+
+  init(
+    _ x: PackedRows, _ head: PackedWeight, _ targets: UnsafePointer<Int32>, slopes: Matrix?,
+    in scratch: Arena, workers: Int
+  ) {
+    self.x = x
+    self.head = head
+    self.targets = targets
+    segments = Self.segments(rows: x.m, vocabulary: head.outputs)
+    blocks = Self.blocks(panels: x.panels, rows: x.tile.rows, segments: segments, workers: workers)
+    states = scratch.allocate(Float.self, count: 2 * segments * x.m)
+    before = scratch.allocate(Float.self, count: segments * x.m)
+    hit = scratch.allocate(Float.self, count: x.m)
+    if let slopes {
+      let sums = scratch.allocate(Matrix.self, count: segments)
+      sums[0] = slopes
+      for segment in 1..<max(1, segments) {
+        sums[segment] = Matrix(in: scratch, rows: x.m, columns: head.inputs)
+      }
+      self.sums = sums
+    } else {
+      sums = nil
+    }
+    let most = (x.panels + blocks - 1) / blocks * x.tile.rows
+    let floats = most * (Self.lineStride + Self.tileColumns) + head.inputs
+    // Workers keep off each other's pages.
+    bufferStride = (floats + 2047) & ~1023
+    self.workers = min(workers, blocks * segments)
+    buffers = scratch.allocate(Float.self, count: self.workers * bufferStride)
+  }
+
+  /// Few rows leave a large team without work, so then the vocabulary is cut too; each segment costs
+  /// a matrix of sums.
+  private static func segments(rows: Int, vocabulary: Int) -> Int {
+    max(1, min(16, segmentedRows / max(1, rows), vocabulary / 8192))
+  }
+
+  /// The fewest blocks that leave no worker with more than its share.
+  private static func blocks(panels: Int, rows: Int, segments: Int, workers: Int) -> Int {
+    let fewest = max(1, (panels * rows + blockRows - 1) / blockRows)
+    var (best, cost) = (fewest, Int.max)
+    for blocks in fewest...max(fewest, min(panels, fewest + workers)) {
+      let items = (blocks * segments + workers - 1) / workers
+      let found = items * ((panels + blocks - 1) / blocks)
+      if found < cost { (best, cost) = (blocks, found) }
+    }
+    return best
+  }
+
+  func run(on executor: Executor) {
+    executor.team.run { worker in
+      guard worker < workers else { return }
+      for item in Executor.share(
+        of: blocks * segments, worker: worker, workers: workers, grain: 1)
+      {
+        let panels = Executor.share(
+          of: x.panels, worker: item / segments, workers: blocks, grain: 1)
+        walk(panels, segment: item % segments, buffers + worker * bufferStride, executor.kernels)
+      }
+    }
+  }
+
+  // MARK: - One block of rows down one segment
+
+  private func walk(
+    _ panels: Range<Int>, segment: Int, _ buffer: UnsafeMutablePointer<Float>,
+    _ kernels: KernelTable
+  ) {
+    let x = x.panels(panels)
+    let first = panels.lowerBound * x.tile.rows
+    let state = states + 2 * (segment * rows + first)
+    let before = before + (segment * rows + first)
+    let sums = sums?[segment].rows(first..<first + x.m)
+    for row in 0..<x.m {
+      state[2 * row] = -.infinity
+      state[2 * row + 1] = 0
+      before[row] = -.infinity
+    }
+    let packed = UnsafeMutableRawPointer(buffer + (panels.count * x.tile.rows) * Self.lineStride)
+    let mine = Executor.share(of: tiles, worker: segment, workers: segments, grain: 1)
+    for tile in mine {
+      let columns =
+        tile * Self.tileColumns..<min(vocabulary, (tile + 1) * Self.tileColumns)
+      let z = Matrix(buffer, rows: x.m, columns: columns.count, stride: Self.lineStride)
+      GEMM.alone(x, head.forward.panels(columns), into: z, kernels)
+      let starts = tile == mine.lowerBound
+      let e = PackedRows(at: packed, m: x.m, k: columns.count, type: x.type, tile: x.tile)
+      for panel in 0..<x.panels {
+        for row in panel * x.tile.rows..<min(x.m, (panel + 1) * x.tile.rows) {
+          cut(first + row, z.row(row), columns, state[2 * row], before + row, kernels)
+          let shrink = kernels.rows.softmaxOnline_f32(
+            z.row(row), columns.count, 1, state + 2 * row)
+          if let sums, !starts, shrink != 1 {
+            kernels.vectors.scale_f32(sums.row(row), shrink, sums.columns)
+          }
+        }
+        if sums != nil { e.pack(panel: panel, from: z, transposed: false, kernels) }
+      }
+      if let sums {
+        guard let weight = head.backward else {
+          preconditionFailure("the head was packed for the forward pass only")
+        }
+        GEMM.alone(
+          e, weight, reduced: columns.lowerBound, into: sums, accumulate: !starts, kernels)
+      }
+    }
+    // Of a segment before the target's, every logit lies before it.
+    let end = min(vocabulary, mine.upperBound * Self.tileColumns)
+    for row in 0..<x.m where Int(targets[first + row]) >= end { before[row] = state[2 * row] }
+  }
+
+  /// Takes the target's logit out of a row of this tile, if it is there.
+  @inline(__always)
+  private func cut(
+    _ row: Int, _ line: UnsafeMutablePointer<Float>, _ columns: Range<Int>, _ maximum: Float,
+    _ before: UnsafeMutablePointer<Float>, _ kernels: KernelTable
+  ) {
+    let target = Int(targets[row])
+    guard columns.contains(target) else { return }
+    let at = target - columns.lowerBound
+    hit[row] = line[at]
+    before.pointee =
+      at == 0 ? maximum : max(maximum, line[kernels.rows.argmax_f32(line, at)])
+    line[at] = -.infinity
+  }
+
+  // MARK: - All segments together
+
+  func finish(_ result: HeadLoss.Rows, on executor: Executor) {
+    executor.team.run { worker in
+      guard worker < workers else { return }
+      let weight = buffers + worker * bufferStride
+      for row in Executor.share(of: rows, worker: worker, workers: workers, grain: 16) {
+        finish(row, result, weight, executor.kernels)
+      }
+    }
+  }
+
+  private func finish(
+    _ row: Int, _ result: HeadLoss.Rows, _ weight: UnsafeMutablePointer<Float>,
+    _ kernels: KernelTable
+  ) {
+    var maximum = -Float.infinity
+    var earlier = -Float.infinity
+    for segment in 0..<segments {
+      maximum = max(maximum, states[2 * (segment * rows + row)])
+      earlier = max(earlier, before[segment * rows + row])
+    }
+    var rivals = 0.0
+    for segment in 0..<segments {
+      let state = states + 2 * (segment * rows + row)
+      // A vocabulary of one has no rivals, and a segment may hold the target alone.
+      if state[0] != -.infinity || state[1] != 0 {
+        rivals += Double(state[1]) * exp(Double(state[0]) - Double(maximum))
+      }
+    }
+    let target = Double(hit[row])
+    let gap = Double(maximum) + log(rivals) - target
+    let surprise = gap > 0 ? gap + log1p(exp(-gap)) : log1p(exp(gap))
+    result.logp[row] = Float(-surprise)
+    result.lse[row] = Float(target + surprise)
+    result.correct[row] = hit[row] > earlier && hit[row] >= maximum ? 1 : 0
+
+    guard let sums else { return }
+    let slope = sums[0].row(row)
+    let missed = 1 / (1 + exp(-gap))
+    for segment in 0..<segments {
+      let shrink = exp(Double(states[2 * (segment * rows + row)]) - Double(maximum))
+      let factor = rivals == 0 ? 0 : Float(-missed * shrink / rivals)
+      if segment == 0 {
+        kernels.vectors.scale_f32(slope, factor, head.inputs)
+      } else {
+        kernels.vectors.axpy_f32(slope, sums[segment].row(row), factor, head.inputs)
+      }
+    }
+    head.backward?.row(Int(targets[row]), into: weight)
+    kernels.vectors.axpy_f32(slope, weight, Float(missed), head.inputs)
+  }
+}
