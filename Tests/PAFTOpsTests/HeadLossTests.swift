@@ -16,12 +16,13 @@ struct HeadLossTests {
     let compute: ComputeType
     var testDescription: String { "\(rows) x \(hidden) x \(vocabulary) \(compute.rawValue)" }
 
-    /// Around the panels (4, 6, 8, 64), the tile (512), a chunk of rows (512), a block (384) and the
-    /// segments of the vocabulary (two of 16384, four of 32768).
+    /// Around the panels (4, 6, 8, 64), the tile (512), chunks of rows (512, 1024), a block (384) and
+    /// the segments of the vocabulary (two of 16384, four of 32768).
     static let all = ComputeType.allCases.flatMap { compute in
       [
         (0, 24, 97), (1, 24, 1), (7, 1, 2), (5, 23, 63), (6, 24, 64), (7, 25, 65), (97, 23, 511),
-        (97, 24, 513), (5, 23, 4097), (391, 24, 97), (515, 7, 130), (3, 7, 16384), (7, 5, 33001),
+        (97, 24, 513), (5, 23, 4097), (391, 24, 97), (515, 7, 130), (1030, 5, 70), (3, 7, 16384),
+        (7, 5, 33001),
       ].map { Size(rows: $0.0, hidden: $0.1, vocabulary: $0.2, compute: compute) }
     }
   }
@@ -88,7 +89,10 @@ struct HeadLossTests {
     }
   }
 
-  private func run(_ c: Case, on executor: Executor) -> Result {
+  /// When the coefficients are known: before the walk, or only after it.
+  enum Known { case before, after }
+
+  private func run(_ c: Case, _ known: Known = .after, on executor: Executor) -> Result {
     executor.withScratch { scratch in
       let head = executor.packedWeight(
         in: scratch, outputs: c.w.rows, inputs: c.w.columns, backward: true)
@@ -97,11 +101,18 @@ struct HeadLossTests {
       let rows = HeadLoss.Rows(in: scratch, count: count, slopes: c.x.columns)
       let dhidden = Grid(unset: count, c.x.columns, padding: 5)
       let dweight = c.dweight.copy
-      HeadLoss.forward(
-        hidden: c.x.matrix, head: head, targets: c.targetPointer, rows: rows, on: executor)
-      HeadLoss.backwardWeight(
-        hidden: c.x.matrix, head: head, targets: c.targetPointer, rows: rows,
-        coefficients: c.coefficients.pointer, into: dweight.matrix, on: executor)
+      switch known {
+      case .before:
+        HeadLoss.forward(
+          hidden: c.x.matrix, head: head, targets: c.targetPointer, rows: rows,
+          coefficients: c.coefficients.pointer, addingTo: dweight.matrix, on: executor)
+      case .after:
+        HeadLoss.forward(
+          hidden: c.x.matrix, head: head, targets: c.targetPointer, rows: rows, on: executor)
+        HeadLoss.backwardWeight(
+          hidden: c.x.matrix, head: head, targets: c.targetPointer, rows: rows,
+          coefficients: c.coefficients.pointer, into: dweight.matrix, on: executor)
+      }
       HeadLoss.backward(
         rows: rows, coefficients: c.coefficients.pointer, dhidden: dhidden.matrix, on: executor)
       return Result(
@@ -159,7 +170,8 @@ struct HeadLossTests {
           let dz = -coefficient * share
           // What the exponent's argument errs by, its share errs by relatively.
           let found = abs(dz) * (1.1 * gapError + (2 * abs(z[v]) + 2 * abs(lse) + 24) * roundoff)
-          let stored = found + abs(dz) * storing(type)
+          // For dweight e is stored twice: as it is kept, and scaled, as an operand.
+          let stored = found + abs(dz) * 2 * storing(type)
           let whole = found + (v == target ? 0 : abs(dz) * storing(type))
           for d in 0..<size {
             let (wv, xd) = (w[v * size + d], x[row * size + d])
@@ -182,15 +194,17 @@ struct HeadLossTests {
     let oracle = Oracle(c, compute)
     for table in KernelTable.available {
       let mode = Mode(isa: table.name, compute: compute)
-      let found = try withExecutor(mode) { run(c, on: $0) }
-      let name = "\(mode.isa) \(what)"
-      expectClose(found.logp, oracle.logp, "\(name) logp")
-      expectClose(found.lse, oracle.lse, "\(name) lse")
-      expectClose(found.dhidden, oracle.dhidden, "\(name) dhidden")
-      expectClose(found.dweight, oracle.dweight, "\(name) dweight")
-      for row in 0..<c.x.rows {
-        if let hit = oracle.correct[row] {
-          #expect(found.correct[row] == hit, "\(name) row \(row)")
+      for known in [Known.before, .after] {
+        let found = try withExecutor(mode) { run(c, known, on: $0) }
+        let name = "\(mode.isa) \(what), coefficients known \(known)"
+        expectClose(found.logp, oracle.logp, "\(name) logp")
+        expectClose(found.lse, oracle.lse, "\(name) lse")
+        expectClose(found.dhidden, oracle.dhidden, "\(name) dhidden")
+        expectClose(found.dweight, oracle.dweight, "\(name) dweight")
+        for row in 0..<c.x.rows {
+          if let hit = oracle.correct[row] {
+            #expect(found.correct[row] == hit, "\(name) row \(row)")
+          }
         }
       }
     }
@@ -260,6 +274,18 @@ struct HeadLossTests {
     }
   }
 
+  @Test("a row's bits do not depend on the rows beside it", arguments: Mode.all)
+  func company(_ mode: Mode) throws {
+    for (hidden, vocabulary) in [(24, 4200), (6, 33000)] {
+      let (many, few) = (Case(43, hidden, vocabulary), Case(9, hidden, vocabulary))
+      try withExecutor(mode) { executor in
+        let (all, some) = (run(many, on: executor), run(few, on: executor))
+        #expect(all.logp.prefix(9) == some.logp.prefix(9))
+        #expect(all.dhidden.values.prefix(9 * hidden) == some.dhidden.values.prefix(9 * hidden))
+      }
+    }
+  }
+
   @Test("of equal logits the first is the hit", arguments: Mode.all)
   func ties(_ mode: Mode) throws {
     for vocabulary in [3, 700, 33000] {
@@ -287,7 +313,10 @@ struct HeadLossTests {
   @Test("the same bits on 1, 2 and 3 workers", arguments: Mode.all)
   func workers(_ mode: Mode) throws {
     for (rows, hidden, vocabulary) in [(35, 24, 4200), (9, 6, 33000), (400, 8, 600)] {
-      try expectSameBits(mode) { run(Case(rows, hidden, vocabulary), on: $0).bits }
+      try expectSameBits(mode) { executor in
+        let c = Case(rows, hidden, vocabulary)
+        return run(c, .before, on: executor).bits + run(c, .after, on: executor).bits
+      }
     }
   }
 }

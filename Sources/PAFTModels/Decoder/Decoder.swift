@@ -164,14 +164,19 @@ package final class Decoder {
         guard let dnormed = rows.slopes else {
           preconditionFailure("a backward pass needs rows with slopes")
         }
-        if !scored {
+        switch (scored, gradients.head) {
+        case (false, nil):
           HeadLoss.forward(
             hidden: normed, head: weights.head, targets: batch.targets, rows: rows, on: executor)
-        }
-        if let dweight = gradients.head {
+        case (false, let dweight?):
+          HeadLoss.forward(
+            hidden: normed, head: weights.head, targets: batch.targets, rows: rows,
+            coefficients: coefficients, addingTo: dweight, on: executor)
+        case (true, let dweight?):
           HeadLoss.backwardWeight(
             hidden: normed, head: weights.head, targets: batch.targets, rows: rows,
             coefficients: coefficients, into: dweight, on: executor)
+        case (true, nil): break
         }
         HeadLoss.backward(rows: rows, coefficients: coefficients, dhidden: dnormed, on: executor)
         RMSNorm.backward(

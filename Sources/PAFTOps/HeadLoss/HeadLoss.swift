@@ -47,6 +47,12 @@ package enum HeadLoss {
       self.correct = correct
       self.slopes = slopes
     }
+
+    func rows(_ range: Range<Int>) -> Rows {
+      Rows(
+        logp: logp + range.lowerBound, lse: lse + range.lowerBound,
+        correct: correct + range.lowerBound, slopes: slopes?.rows(range))
+    }
   }
 
   /// Fills `rows` for hidden [rows, D] and the head W[V, D], slopes included where `rows` has them.
@@ -54,11 +60,11 @@ package enum HeadLoss {
     hidden: Matrix, head: PackedWeight, targets: UnsafePointer<Int32>, rows: Rows,
     on executor: Executor
   ) {
-    if hidden.rows == 0 { return }
-    executor.withScratch { scratch in
-      let x = Linear.pack(hidden, in: scratch, on: executor)
+    chunks(hidden.rows, of: HeadSweep.walkRows, on: executor) { range, scratch in
+      let rows = rows.rows(range)
       let sweep = HeadSweep(
-        x, head, targets, slopes: rows.slopes, in: scratch, workers: executor.workers)
+        Linear.pack(hidden.rows(range), in: scratch, on: executor), head,
+        targets + range.lowerBound, slopes: rows.slopes, in: scratch, workers: executor.workers)
       sweep.run(on: executor)
       sweep.finish(rows, on: executor)
     }
@@ -87,6 +93,17 @@ package enum HeadLoss {
     // Logits and their packed copy; a block of rows may end with a partial panel.
     let rows = max(HeadSweep.blockRows, weightRows) + 16
     let worker = rows * (2 * HeadSweep.tileColumns + 16) + hidden + 4096
-    return (worker, HeadSweep.segmentedRows * hidden)
+    return (worker, HeadSweep.mostSegments * HeadSweep.walkRows * hidden + 2 * keptBytes / 4)
+  }
+
+  static func chunks(
+    _ count: Int, of size: Int, on executor: Executor, _ body: (Range<Int>, Arena) -> Void
+  ) {
+    var first = 0
+    while first < count {
+      let range = first..<min(count, first + size)
+      executor.withScratch { body(range, $0) }
+      first = range.upperBound
+    }
   }
 }

@@ -17,15 +17,18 @@ import PAFTMachine
 ///
 /// A worker takes a block of rows down a segment of the vocabulary with a tile of logits of its own:
 /// workers share nothing and never wait for each other. Rows are independent, so blocks follow the
-/// team; the vocabulary is cut by the number of rows and columns alone, and its segments are added
-/// in order, so a row's bits depend on nothing else.
+/// team; the vocabulary is cut by its size alone, so that few rows too can employ a large team, and
+/// its segments are added in order. So a row's bits depend on nothing but the row and the head.
 struct HeadSweep: @unchecked Sendable {
   /// Columns of a tile of logits, the reduced dimension of `e W`.
   static let tileColumns = 512
   /// Most rows of a block.
   static let blockRows = 384
-  /// Rows times segments, at most, where there is more than one segment.
-  static let segmentedRows = 4096
+  /// Most segments of the vocabulary, and the least columns of one.
+  static let mostSegments = 8
+  static let segmentColumns = 8192
+  /// Rows of one walk at most: each has a line of sums per segment.
+  static let walkRows = 1024
 
   let x: PackedRows
   let head: PackedWeight
@@ -41,6 +44,8 @@ struct HeadSweep: @unchecked Sendable {
   private let hit: UnsafeMutablePointer<Float>
   /// [segments] of [rows, D]: sum of e W; the first is the slopes' own memory.
   private let sums: UnsafeMutablePointer<Matrix>?
+  /// Where e of all tiles stays, for the gradient of a trained head.
+  private let kept: KeptExponentials?
   /// Each worker's tile of logits, of e as the left operand, and a row of W.
   private let buffers: UnsafeMutablePointer<Float>
   private let bufferStride: Int
@@ -48,17 +53,18 @@ struct HeadSweep: @unchecked Sendable {
 
   private var rows: Int { x.m }
   private var vocabulary: Int { head.outputs }
-  private var tiles: Int { (vocabulary + Self.tileColumns - 1) / Self.tileColumns }
+  var tiles: Int { (vocabulary + Self.tileColumns - 1) / Self.tileColumns }
   private static var lineStride: Int { tileColumns + 16 }
 
   init(
     _ x: PackedRows, _ head: PackedWeight, _ targets: UnsafePointer<Int32>, slopes: Matrix?,
-    in scratch: Arena, workers: Int
+    kept: KeptExponentials? = nil, in scratch: Arena, workers: Int
   ) {
+    self.kept = kept
     self.x = x
     self.head = head
     self.targets = targets
-    segments = Self.segments(rows: x.m, vocabulary: head.outputs)
+    segments = max(1, min(Self.mostSegments, head.outputs / Self.segmentColumns))
     blocks = Self.blocks(panels: x.panels, rows: x.tile.rows, segments: segments, workers: workers)
     states = scratch.allocate(Float.self, count: 2 * segments * x.m)
     before = scratch.allocate(Float.self, count: segments * x.m)
@@ -66,7 +72,7 @@ struct HeadSweep: @unchecked Sendable {
     if let slopes {
       let sums = scratch.allocate(Matrix.self, count: segments)
       sums[0] = slopes
-      for segment in 1..<max(1, segments) {
+      for segment in 1..<segments {
         sums[segment] = Matrix(in: scratch, rows: x.m, columns: head.inputs)
       }
       self.sums = sums
@@ -79,12 +85,6 @@ struct HeadSweep: @unchecked Sendable {
     bufferStride = (floats + 2047) & ~1023
     self.workers = min(workers, blocks * segments)
     buffers = scratch.allocate(Float.self, count: self.workers * bufferStride)
-  }
-
-  /// Few rows leave a large team without work, so then the vocabulary is cut too; each segment costs
-  /// a matrix of sums.
-  private static func segments(rows: Int, vocabulary: Int) -> Int {
-    max(1, min(16, segmentedRows / max(1, rows), vocabulary / 8192))
   }
 
   /// The fewest blocks that leave no worker with more than its share.
@@ -145,6 +145,8 @@ struct HeadSweep: @unchecked Sendable {
           if let sums, !starts, shrink != 1 {
             kernels.vectors.scale_f32(sums.row(row), shrink, sums.columns)
           }
+          kept?.store(
+            z.row(row), columns.count, shift: state[2 * row], tile: tile, row: first + row, kernels)
         }
         if sums != nil { e.pack(panel: panel, from: z, transposed: false, kernels) }
       }

@@ -9,61 +9,156 @@ import PAFTMachine
   import Musl
 #endif
 
+// The gradient of a head that is trained: dW += dzᵀ h with dz = c (onehot - softmax). Each worker owns
+// a range of the vocabulary and adds the rows of a chunk to its part of dW.
+//
+// Where c is known before the walk (cross-entropy), the walk keeps its e = exp(z - m) and dz is
+// -c e exp(m - lse): three products for the three that a trained head must have, for rows x V values
+// of memory in each chunk. Where c comes from the log-probabilities themselves (preferences), z is
+// computed again: four products, and a tile of memory.
+
 extension HeadLoss {
-  /// dweight[V, D] += dzᵀ hidden with dz = coefficients (onehot - softmax), for a head that is
-  /// trained, from rows that `forward` has filled. The logits are computed again, a tile at a time.
+  /// Fills `rows` and adds to dweight[V, D], for coefficients = dL/dlogp that are known beforehand.
+  package static func forward(
+    hidden: Matrix, head: PackedWeight, targets: UnsafePointer<Int32>, rows: Rows,
+    coefficients: UnsafePointer<Float>, addingTo dweight: Matrix, on executor: Executor
+  ) {
+    chunks(
+      hidden.rows, of: KeptExponentials.rows(head, executor.compute, executor.tile), on: executor
+    ) { range, scratch in
+      let part = hidden.rows(range)
+      let x = Linear.pack(part, in: scratch, on: executor)
+      let kept = KeptExponentials(
+        rows: range.count, vocabulary: head.outputs, type: executor.compute, in: scratch)
+      let rows = rows.rows(range)
+      executor.withScratch { scratch in
+        let sweep = HeadSweep(
+          x, head, targets + range.lowerBound, slopes: rows.slopes, kept: kept, in: scratch,
+          workers: executor.workers)
+        sweep.run(on: executor)
+        sweep.finish(rows, on: executor)
+      }
+      let gradient = HeadWeightGradient(
+        x: x, hidden: part, head: head, targets: targets + range.lowerBound, rows: rows,
+        coefficients: coefficients + range.lowerBound, kept: kept, dweight: dweight, in: scratch,
+        on: executor)
+      gradient.run(on: executor)
+    }
+  }
+
+  /// dweight[V, D] += from rows that `forward` has filled: the logits are computed again.
   package static func backwardWeight(
     hidden: Matrix, head: PackedWeight, targets: UnsafePointer<Int32>, rows: Rows,
     coefficients: UnsafePointer<Float>, into dweight: Matrix, on executor: Executor
   ) {
-    var first = 0
-    while first < hidden.rows {
-      let range = first..<min(hidden.rows, first + weightRows)
-      executor.withScratch { scratch in
-        let gradient = HeadWeightGradient(
-          hidden.rows(range), head, targets + first, rows.lse + first, rows.logp + first,
-          coefficients + first, dweight, in: scratch, on: executor)
-        gradient.run(on: executor)
-      }
-      first = range.upperBound
+    chunks(hidden.rows, of: weightRows, on: executor) { range, scratch in
+      let part = hidden.rows(range)
+      let gradient = HeadWeightGradient(
+        x: Linear.pack(part, in: scratch, on: executor), hidden: part, head: head,
+        targets: targets + range.lowerBound, rows: rows.rows(range),
+        coefficients: coefficients + range.lowerBound, kept: nil, dweight: dweight, in: scratch,
+        on: executor)
+      gradient.run(on: executor)
     }
   }
 
   /// Rows whose part of dweight is added at once, the reduced dimension of that product: dweight is
   /// read and written once for each.
   static let weightRows = 512
+  /// Memory for the exponentials of a chunk: 512 rows of 151936 BF16.
+  static let keptBytes = 512 * 2 * 151936
 }
 
-/// Each worker owns a range of the vocabulary and adds the rows of a chunk to its part of dweight.
+/// e = exp(z - m) of a chunk of rows over the whole vocabulary, as the walk left it: in the type of
+/// an operand, with the maximum m that a row had at each tile.
+struct KeptExponentials: @unchecked Sendable {
+  private let rows: Int
+  private let type: ComputeType
+  /// [tiles][rows][tileColumns].
+  private let values: UnsafeMutableRawPointer
+  /// [tiles][rows]: m.
+  private let shifts: UnsafeMutablePointer<Float>
+
+  init(rows: Int, vocabulary: Int, type: ComputeType, in scratch: Arena) {
+    self.rows = rows
+    self.type = type
+    let tiles = (vocabulary + HeadSweep.tileColumns - 1) / HeadSweep.tileColumns
+    values = UnsafeMutableRawPointer(
+      scratch.allocate(UInt8.self, count: tiles * rows * HeadSweep.tileColumns * type.size))
+    shifts = scratch.allocate(Float.self, count: tiles * rows)
+  }
+
+  /// Rows of a chunk: by the vocabulary alone, so that no result depends on the machine.
+  static func rows(_ head: PackedWeight, _ type: ComputeType, _ tile: Tile) -> Int {
+    let fit = min(HeadLoss.weightRows, HeadLoss.keptBytes / (head.outputs * type.size))
+    return max(1, fit / (2 * tile.rows)) * 2 * tile.rows
+  }
+
+  @inline(__always) private func line(_ tile: Int, _ row: Int) -> UnsafeMutableRawPointer {
+    values + (tile * rows + row) * HeadSweep.tileColumns * type.size
+  }
+
+  @inline(__always)
+  func store(
+    _ e: UnsafePointer<Float>, _ count: Int, shift: Float, tile: Int, row: Int,
+    _ kernels: KernelTable
+  ) {
+    shifts[tile * rows + row] = shift
+    let to = line(tile, row)
+    if type == .f32 {
+      to.assumingMemoryBound(to: Float.self).update(from: e, count: count)
+    } else {
+      kernels.vectors.toBF16(to.assumingMemoryBound(to: UInt16.self), e, count)
+    }
+  }
+
+  /// z's softmax: e exp(m - lse) times `scale`.
+  @inline(__always)
+  func load(
+    _ z: UnsafeMutablePointer<Float>, _ count: Int, lse: Float, scale: Float, tile: Int, row: Int,
+    _ kernels: KernelTable
+  ) {
+    let from = line(tile, row)
+    if type == .f32 {
+      z.update(from: from.assumingMemoryBound(to: Float.self), count: count)
+    } else {
+      kernels.vectors.fromBF16(z, from.assumingMemoryBound(to: UInt16.self), count)
+    }
+    let shift = shifts[tile * rows + row]
+    let factor = shift == -.infinity ? 0 : scale * Float(exp(Double(shift) - Double(lse)))
+    kernels.vectors.scale_f32(z, factor, count)
+  }
+}
+
 private struct HeadWeightGradient: @unchecked Sendable {
   let x: PackedRows
-  let right: PackedMatrix
   let head: PackedWeight
   let targets: UnsafePointer<Int32>
-  let lse: UnsafePointer<Float>
-  let logp: UnsafePointer<Float>
+  let rows: HeadLoss.Rows
   let coefficients: UnsafePointer<Float>
+  let kept: KeptExponentials?
   let dweight: Matrix
+  /// hidden as the right operand.
+  private let right: PackedMatrix
   private let buffers: UnsafeMutablePointer<Float>
   private let bufferStride: Int
   private static var lineStride: Int { HeadSweep.tileColumns + 16 }
 
   init(
-    _ hidden: Matrix, _ head: PackedWeight, _ targets: UnsafePointer<Int32>,
-    _ lse: UnsafePointer<Float>, _ logp: UnsafePointer<Float>,
-    _ coefficients: UnsafePointer<Float>, _ dweight: Matrix, in scratch: Arena,
-    on executor: Executor
+    x: PackedRows, hidden: Matrix, head: PackedWeight, targets: UnsafePointer<Int32>,
+    rows: HeadLoss.Rows, coefficients: UnsafePointer<Float>, kept: KeptExponentials?,
+    dweight: Matrix, in scratch: Arena, on executor: Executor
   ) {
-    x = Linear.pack(hidden, in: scratch, on: executor)
+    self.x = x
+    self.head = head
+    self.targets = targets
+    self.rows = rows
+    self.coefficients = coefficients
+    self.kept = kept
+    self.dweight = dweight
     right = PackedMatrix(
       in: scratch, k: hidden.rows, n: hidden.columns, type: executor.compute, tile: executor.tile)
     right.pack(from: hidden, transposed: false, on: executor)
-    self.head = head
-    self.targets = targets
-    self.lse = lse
-    self.logp = logp
-    self.coefficients = coefficients
-    self.dweight = dweight
     let left = (HeadSweep.tileColumns + x.tile.rows) * x.tile.padded(x.m)
     bufferStride = (x.m * Self.lineStride + left + 2047) & ~1023
     buffers = scratch.allocate(Float.self, count: executor.workers * bufferStride)
@@ -73,25 +168,28 @@ private struct HeadWeightGradient: @unchecked Sendable {
     let tiles = (head.outputs + HeadSweep.tileColumns - 1) / HeadSweep.tileColumns
     executor.team.run { worker in
       for tile in Executor.share(of: tiles, worker: worker, workers: executor.workers, grain: 1) {
-        let from = tile * HeadSweep.tileColumns
-        add(
-          from..<min(head.outputs, from + HeadSweep.tileColumns), buffers + worker * bufferStride,
-          executor.kernels)
+        add(tile, buffers + worker * bufferStride, executor.kernels)
       }
     }
   }
 
-  private func add(
-    _ columns: Range<Int>, _ buffer: UnsafeMutablePointer<Float>, _ kernels: KernelTable
-  ) {
+  private func add(_ tile: Int, _ buffer: UnsafeMutablePointer<Float>, _ kernels: KernelTable) {
+    let from = tile * HeadSweep.tileColumns
+    let columns = from..<min(head.outputs, from + HeadSweep.tileColumns)
     let z = Matrix(buffer, rows: x.m, columns: columns.count, stride: Self.lineStride)
-    GEMM.alone(x, head.forward.panels(columns), into: z, kernels)
+    if kept == nil { GEMM.alone(x, head.forward.panels(columns), into: z, kernels) }
     for row in 0..<x.m {
       let line = z.row(row)
-      kernels.rows.softmaxGradient_f32(line, columns.count, lse[row], -coefficients[row])
+      if let kept {
+        kept.load(
+          line, columns.count, lse: rows.lse[row], scale: -coefficients[row], tile: tile, row: row,
+          kernels)
+      } else {
+        kernels.rows.softmaxGradient_f32(line, columns.count, rows.lse[row], -coefficients[row])
+      }
       let target = Int(targets[row])
       if columns.contains(target) {
-        line[target - columns.lowerBound] = -coefficients[row] * expm1f(logp[row])
+        line[target - from] = -coefficients[row] * expm1f(rows.logp[row])
       }
     }
     let dz = PackedRows(
