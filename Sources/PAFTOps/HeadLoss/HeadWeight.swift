@@ -122,7 +122,7 @@ struct KeptExponentials: @unchecked Sendable {
     if type == .f32 {
       z.update(from: from.assumingMemoryBound(to: Float.self), count: count)
     } else {
-      kernels.vectors.fromBF16(z, from.assumingMemoryBound(to: UInt16.self), count)
+      kernels.vectors.fromBF16(z, from.assumingMemoryBound(to: UInt16.self), count, 0)
     }
     let shift = shifts[tile * rows + row]
     let factor = shift == -.infinity ? 0 : scale * Float(exp(Double(shift) - Double(lse)))
