@@ -75,7 +75,7 @@ function isEnough(n, want) {
   return want ~ /^>=/ ? n >= substr(want, 3) + 0 : n >= want + 0 && n % want == 0
 }
 
-function report(   i, j, n, r, rule, want, pattern, from, best, spills, calls, loops, sum, many,
+function report(   i, j, n, r, rule, want, pattern, from, best, fits, spills, calls, loops, sum, many,
                 family) {
   if (name == "" || lines == 0) return
   rule = many = 0
@@ -84,7 +84,7 @@ function report(   i, j, n, r, rule, want, pattern, from, best, spills, calls, l
   for (i = 1; i <= lines; i++) products[i] = products[i - 1] + (code[i] ~ pattern)
   want = rule ? ruleProducts[rule] : ">=1"
   if (want !~ /^>=/) want = shape(want, name)
-  best = loops = sum = 0
+  best = loops = sum = fits = 0
   for (i = 1; i <= lines; i++) {
     if (jump[i] == "" || !(jump[i] in at) || at[jump[i]] > i) continue
     from = at[jump[i]]
@@ -101,12 +101,14 @@ function report(   i, j, n, r, rule, want, pattern, from, best, spills, calls, l
     }
     loops++; sum += n
     if (n > best) best = n
+    # A jump back into the code after the loop (a tail that is shared) looks like another loop.
+    if (isEnough(n, want)) fits = 1
     if (spills > many) many = spills
     if (calls) print "fault " name ": a loop of " n " products makes " calls " calls"
   }
   if (many > (rule ? ruleStack[rule] + 0 : 0))
     print "fault " name ": a loop touches the stack with " many " vectors"
-  if (rule && !isEnough(best, want))
+  if (rule && !fits)
     print "fault " name ": its loop holds " best " products, expected " want
   if (loops == 0) return
   print "kernel " name " " loops " " best

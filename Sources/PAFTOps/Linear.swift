@@ -52,14 +52,18 @@ package enum Linear {
     _ x: PackedRows, _ weight: PackedWeight, bias: UnsafePointer<Float>? = nil, into y: Matrix,
     alpha: Float = 1, accumulate: Bool = false, on executor: Executor
   ) {
-    if let bias {
-      precondition(!accumulate, "a bias is added once, with the first product")
-      executor.parallel(y.rows, grain: 8) { range in
-        for row in range { y.row(row).update(from: bias, count: y.columns) }
-      }
-    }
-    GEMM.multiply(
-      x, weight.forward, into: y, alpha: alpha, accumulate: accumulate || bias != nil, on: executor)
+    precondition(!accumulate || bias == nil, "a bias is added once, with the first product")
+    let addend: GEMM.Addend =
+      if let bias { .row(bias) } else { accumulate ? .target : .nothing }
+    GEMM.multiply(x, weight.forward, into: y, alpha: alpha, adding: addend, on: executor)
+  }
+
+  /// y = base + x Wᵀ: a residual connection.
+  package static func forward(
+    _ x: PackedRows, _ weight: PackedWeight, base: Matrix, into y: Matrix, on executor: Executor
+  ) {
+    precondition(base.rows == y.rows && base.columns == y.columns)
+    GEMM.multiply(x, weight.forward, into: y, adding: .matrix(base), on: executor)
   }
 
   /// y += bias, in every row.

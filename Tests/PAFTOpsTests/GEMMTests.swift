@@ -83,6 +83,7 @@ struct GEMMTests {
         Case(m: 13, n: 70, k: 511), Case(m: 13, n: 70, k: 512), Case(m: 13, n: 70, k: 513),
         Case(m: 5, n: 19, k: 1023, alpha: 0.5), Case(m: 5, n: 19, k: 1025, accumulate: true),
         Case(m: 7, n: 67, k: 2053, alpha: -2, accumulate: true), Case(m: 307, n: 9, k: 521),
+        Case(m: 1, n: 131, k: 4101), Case(m: 31, n: 130, k: 4099, alpha: 3, accumulate: true),
       ]
       for c in cases {
         let (found, expected) = run(c, on: executor)
@@ -112,9 +113,44 @@ struct GEMMTests {
     }
   }
 
-  @Test("the same bits on 1, 2 and 3 workers, and of any row alone", arguments: Mode.all)
+  @Test("what is added may be a row or another matrix", arguments: Mode.all)
+  func addends(_ mode: Mode) throws {
+    try withExecutor(mode) { executor in
+      let (m, n, k) = (29, 131, 1100)
+      let (a, b) = (Grid(m, k, random: "a"), Grid(k, n, random: "b"))
+      let (row, other) = (Grid(1, n, random: "row"), Grid(m, n, padding: 3, random: "other"))
+      let (byRow, byMatrix) = (Grid(unset: m, n, padding: 2), Grid(unset: m, n, padding: 2))
+      executor.withScratch { scratch in
+        let left = Linear.pack(a.matrix, in: scratch, on: executor)
+        let right = PackedMatrix(
+          in: scratch, k: k, n: n, type: executor.compute, tile: executor.tile)
+        right.pack(from: b.matrix, transposed: false, on: executor)
+        GEMM.multiply(
+          left, right, into: byRow.matrix, alpha: 0.5, adding: .row(row.pointer), on: executor)
+        GEMM.multiply(
+          left, right, into: byMatrix.matrix, adding: .matrix(other.matrix), on: executor)
+      }
+      let (x, y) = (a.operands(mode.compute), b.operands(mode.compute))
+      let sums = (0..<m * n).map { flat in
+        var sum = ProductSum()
+        for p in 0..<k { sum.add(x[flat / n * k + p], y[p * n + flat % n]) }
+        return sum
+      }
+      expectClose(
+        byRow, sums.indices.map { sums[$0].estimate(alpha: 0.5, plus: Double(row[0, $0 % n])) },
+        "a row")
+      expectClose(
+        byMatrix, sums.indices.map { sums[$0].estimate(plus: Double(other[$0 / n, $0 % n])) },
+        "a matrix")
+    }
+  }
+
+  @Test("the same bits on 1, 2, 3 and 5 workers, and of any row alone", arguments: Mode.all)
   func workers(_ mode: Mode) throws {
-    for c in [Case(m: 50, n: 200, k: 777), Case(m: 200, n: 50, k: 1300, accumulate: true)] {
+    for c in [
+      Case(m: 50, n: 200, k: 777), Case(m: 200, n: 50, k: 1300, accumulate: true),
+      Case(m: 128, n: 897, k: 70), Case(m: 1, n: 700, k: 1100), Case(m: 8, n: 333, k: 4100),
+    ] {
       try expectSameBits(mode) { run(c, on: $0).found.values }
     }
     try withExecutor(mode) { executor in

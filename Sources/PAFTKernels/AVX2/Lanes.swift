@@ -34,6 +34,9 @@ enum Lanes: InstructionSet {
   @inline(__always) static func fence() {
     paft_fence()
   }
+  @inline(__always) static func prefetchFar(_ p: UnsafeRawPointer) {
+    paft_prefetch_far(p)
+  }
 
   @inline(__always) static func add(_ a: F, _ b: F) -> F {
     paft_add_8(a, b)

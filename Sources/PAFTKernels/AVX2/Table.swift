@@ -16,5 +16,11 @@ extension KernelTable {
     install(&table.integer)
     table.gemm.multiply_f32 = { multiply_f32(TileCall($0, $1, $2, $3, $4, $5, $6, $7, $8)) }
     table.gemm.multiply_bf16 = { multiply_bf16(TileCall($0, $1, $2, $3, $4, $5, $6, $7, $8)) }
+    table.gemm.strip_f32 = {
+      strip_f32(TileCall($0, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $13), $1, $12)
+    }
+    table.gemm.strip_bf16 = {
+      strip_bf16(TileCall($0, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $13), $1, $12)
+    }
   }
 }

@@ -26,9 +26,6 @@ extension Lanes: ByteVectors {
   @inline(__always) static func splatQuad(_ p: UnsafePointer<UInt8>) -> Quads {
     paft_splat_quad_16(p)
   }
-  @inline(__always) static func prefetchFar(_ p: UnsafeRawPointer) {
-    paft_prefetch_far(p)
-  }
 
   @inline(__always) static func evenUnsigned(_ v: Quads) -> Quads {
     paft_even_unsigned_16(v)

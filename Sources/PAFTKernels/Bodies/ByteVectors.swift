@@ -13,8 +13,6 @@
   static func loadQuads(_ p: UnsafePointer<Int8>) -> Quads
   static func storeQuads(_ p: UnsafeMutablePointer<Int8>, _ v: Quads)
   static func splatQuad(_ p: UnsafePointer<UInt8>) -> Quads
-  /// Into the second-level cache.
-  static func prefetchFar(_ p: UnsafeRawPointer)
 
   // MARK: products by 16-bit numbers, exact
 

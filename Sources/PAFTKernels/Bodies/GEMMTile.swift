@@ -13,22 +13,28 @@
 /// The shape of a tile instance, as a type.
 @usableFromInline package enum TileShape<let rows: Int, let vectors: Int> {}
 
-/// One call of a micro-tile; the fields are the arguments of `KernelTable.gemmTile_f32`.
+/// One call of a micro-tile: the arguments of `GEMMKernels.strip_f32`, of one A panel.
 @usableFromInline package struct TileCall<Element> {
-  @usableFromInline package let a: UnsafePointer<Element>
+  @usableFromInline package var a: UnsafePointer<Element>
   @usableFromInline package let b: UnsafePointer<Element>
-  @usableFromInline package let c: UnsafeMutablePointer<Float>
+  @usableFromInline package var c: UnsafeMutablePointer<Float>
   @usableFromInline package let k: Int
   @usableFromInline package let ldc: Int
-  @usableFromInline package let rows: Int
+  @usableFromInline package var rows: Int
   @usableFromInline package let columns: Int
   @usableFromInline package let alpha: Float
-  @usableFromInline package let accumulate: Int
+  /// What the product is added to: nothing, C itself, another matrix, or (stride 0) one row.
+  @usableFromInline package var addend: UnsafePointer<Float>?
+  @usableFromInline package let ldAddend: Int
+  /// Memory that will be read soon, and how many cache lines of it to ask for.
+  @usableFromInline package var ahead: UnsafeRawPointer
+  @usableFromInline package let lines: Int
 
   @_alwaysEmitIntoClient @inline(__always)
   package init(
     _ a: UnsafePointer<Element>, _ b: UnsafePointer<Element>, _ c: UnsafeMutablePointer<Float>,
-    _ k: Int, _ ldc: Int, _ rows: Int, _ columns: Int, _ alpha: Float, _ accumulate: Int
+    _ k: Int, _ ldc: Int, _ rows: Int, _ columns: Int, _ alpha: Float,
+    _ addend: UnsafePointer<Float>?, _ ldAddend: Int, _ ahead: UnsafeRawPointer, _ lines: Int
   ) {
     self.a = a
     self.b = b
@@ -38,109 +44,178 @@
     self.rows = rows
     self.columns = columns
     self.alpha = alpha
-    self.accumulate = accumulate
+    self.addend = addend
+    self.ldAddend = ldAddend
+    self.ahead = ahead
+    self.lines = lines
+  }
+
+  /// The arguments of `GEMMKernels.multiply_f32`.
+  @_alwaysEmitIntoClient @inline(__always)
+  package init(
+    _ a: UnsafePointer<Element>, _ b: UnsafePointer<Element>, _ c: UnsafeMutablePointer<Float>,
+    _ k: Int, _ ldc: Int, _ rows: Int, _ columns: Int, _ alpha: Float, _ accumulate: Int
+  ) {
+    self.init(
+      a, b, c, k, ldc, rows, columns, alpha, accumulate != 0 ? UnsafePointer(c) : nil, ldc,
+      UnsafeRawPointer(b), 0)
+  }
+
+  /// Goes to the next A panel of `panel` rows, `stride` elements on, and to what to ask for beside it,
+  /// `step` bytes on.
+  @_alwaysEmitIntoClient @inline(__always)
+  package mutating func advance(_ panel: Int, _ stride: Int, _ step: Int) {
+    a += stride
+    c += panel &* ldc
+    if let base = addend { addend = base + panel &* ldAddend }
+    ahead += step
+    rows &-= panel
   }
 }
 
+/// One step of the loop over k. A type and not a closure: LLVM would keep the sums of a closure in
+/// memory.
+@usableFromInline package protocol TileStep {
+  associatedtype Verbs: InstructionSet
+  associatedtype Element
+  static func step<let R: Int, let C: Int>(
+    _ sums: inout InlineArray<R, InlineArray<C, Verbs.F>>, _ a: inout UnsafePointer<Element>,
+    _ b: inout UnsafePointer<Element>)
+}
+
+/// One value of k: every product of an A column and a B row.
 @_alwaysEmitIntoClient @inline(__always)
-package func multiplyTile_f32<I: InstructionSet, let R: Int, let C: Int>(
-  _: I.Type, _: TileShape<R, C>.Type, _ call: TileCall<Float>
+package func step_f32<I: InstructionSet, let R: Int, let C: Int>(
+  _: I.Type, _ sums: inout InlineArray<R, InlineArray<C, I.F>>, _ a: inout UnsafePointer<Float>,
+  _ b: inout UnsafePointer<Float>
 ) {
-  prefetchTile(I.self, TileShape<R, C>.self, call)
-  var sums = InlineArray<R, InlineArray<C, I.F>>(repeating: .init(repeating: I.splat(0)))
-  var (a, b) = (call.a, call.b)
-  var remaining = call.k
-  while remaining > 0 {
-    var right = InlineArray<C, I.F>(repeating: I.splat(0))
-    for j in 0..<C { right[j] = I.load(b + j &* I.lanes) }
-    for r in 0..<R {
-      let left = I.splat(a[r])
-      for j in 0..<C { sums[r][j] = I.fma(left, right[j], sums[r][j]) }
-    }
-    a += panelRows
-    b += C &* I.lanes
-    remaining &-= 1
+  var right = InlineArray<C, I.F>(repeating: I.splat(0))
+  for j in 0..<C { right[j] = I.load(b + j &* I.lanes) }
+  for r in 0..<R {
+    let left = I.splat(a[r])
+    for j in 0..<C { sums[r][j] = I.fma(left, right[j], sums[r][j]) }
   }
-  storeTile(I.self, sums, call)
+  a += panelRows
+  b += C &* I.lanes
 }
 
 /// BF16 by the pair instruction: one product of two pairs per lane.
 @_alwaysEmitIntoClient @inline(__always)
-package func multiplyTile_bf16<I: PairDot, let R: Int, let C: Int>(
-  dot _: I.Type, _: TileShape<R, C>.Type, _ call: TileCall<UInt16>
+package func step_bf16<I: PairDot, let R: Int, let C: Int>(
+  dot _: I.Type, _ sums: inout InlineArray<R, InlineArray<C, I.F>>,
+  _ a: inout UnsafePointer<UInt16>, _ b: inout UnsafePointer<UInt16>
 ) {
-  prefetchTile(I.self, TileShape<R, C>.self, call)
-  var sums = InlineArray<R, InlineArray<C, I.F>>(repeating: .init(repeating: I.splat(0)))
-  var (a, b) = (call.a, call.b)
-  var remaining = (call.k &+ 1) >> 1
-  while remaining > 0 {
-    var right = InlineArray<C, I.Pairs>(repeating: I.loadPairs(b))
-    for j in 0..<C { right[j] = I.loadPairs(b + 2 &* j &* I.lanes) }
-    for r in 0..<R {
-      let left = I.splatPair(a + 2 &* r)
-      for j in 0..<C { sums[r][j] = I.dot(sums[r][j], left, right[j]) }
-    }
-    a += 2 &* panelRows
-    b += 2 &* C &* I.lanes
-    remaining &-= 1
+  var right = InlineArray<C, I.Pairs>(repeating: I.loadPairs(b))
+  for j in 0..<C { right[j] = I.loadPairs(b + 2 &* j &* I.lanes) }
+  for r in 0..<R {
+    let left = I.splatPair(a + 2 &* r)
+    for j in 0..<C { sums[r][j] = I.dot(sums[r][j], left, right[j]) }
   }
-  storeTile(I.self, sums, call)
+  a += 2 &* panelRows
+  b += 2 &* C &* I.lanes
 }
 
 /// BF16 without the pair instruction: both halves become Float (a shift, exact) and go through FMA.
 /// The even halves are finished before the odd ones are loaded; together they would not fit.
 @_alwaysEmitIntoClient @inline(__always)
-package func multiplyTile_bf16<I: InstructionSet, let R: Int, let C: Int>(
-  widening _: I.Type, _: TileShape<R, C>.Type, _ call: TileCall<UInt16>
+package func step_bf16<I: InstructionSet, let R: Int, let C: Int>(
+  widening _: I.Type, _ sums: inout InlineArray<R, InlineArray<C, I.F>>,
+  _ a: inout UnsafePointer<UInt16>, _ b: inout UnsafePointer<UInt16>
 ) {
-  prefetchTile(I.self, TileShape<R, C>.self, call)
+  var right = InlineArray<C, I.F>(repeating: I.splat(0))
+  for j in 0..<C { right[j] = I.even(I.loadPairs(b + 2 &* j &* I.lanes)) }
+  for r in 0..<R {
+    let left = I.even(I.splatPair(a + 2 &* r))
+    for j in 0..<C { sums[r][j] = I.fma(left, right[j], sums[r][j]) }
+  }
+  I.reload()
+  for j in 0..<C { right[j] = I.odd(I.loadPairs(b + 2 &* j &* I.lanes)) }
+  for r in 0..<R {
+    let left = I.odd(I.splatPair(a + 2 &* r))
+    for j in 0..<C { sums[r][j] = I.fma(left, right[j], sums[r][j]) }
+  }
+  a += 2 &* panelRows
+  b += 2 &* C &* I.lanes
+}
+
+/// The tile: `steps` steps over k, then C. Every step asks for C lines besides: first for what the
+/// caller wants next, evenly, then for C shortly before its sums are done, then for what is there
+/// already, which costs load slots of which there are plenty. Spread like this, because a burst of
+/// misses keeps the operands waiting.
+@_alwaysEmitIntoClient @inline(__always)
+package func multiplyTile<S: TileStep, let R: Int, let C: Int>(
+  _: S.Type, _: TileShape<R, C>.Type, _ call: TileCall<S.Element>, steps: Int
+) {
+  typealias I = S.Verbs
   var sums = InlineArray<R, InlineArray<C, I.F>>(repeating: .init(repeating: I.splat(0)))
   var (a, b) = (call.a, call.b)
-  var remaining = (call.k &+ 1) >> 1
+  let isLong = R > 2 && steps > 2 &* nearSteps
+  if !isLong {
+    for r in 0..<R where r < call.rows {
+      for j in 0..<C { I.prefetch(call.c + (r &* call.ldc &+ j &* I.lanes)) }
+    }
+  }
+  // What the steps ask for, and how far each vector of B goes on. A hop below a line asks for some
+  // lines twice, which is how few lines spread over many steps.
+  var count = isLong ? steps &- nearSteps : steps
+  let bytes = lineBytes &* call.lines &* smaller(call.rows, panelRows) / panelRows
+  var (wanted, hop, row) = (call.ahead, 0, 0)
+  if bytes > 0 && count > 0 { hop = smaller(lineBytes, (bytes &+ count &* C &- 1) / (count &* C)) }
+  var remaining = steps
   while remaining > 0 {
-    var right = InlineArray<C, I.F>(repeating: I.splat(0))
-    for j in 0..<C { right[j] = I.even(I.loadPairs(b + 2 &* j &* I.lanes)) }
-    for r in 0..<R {
-      let left = I.even(I.splatPair(a + 2 &* r))
-      for j in 0..<C { sums[r][j] = I.fma(left, right[j], sums[r][j]) }
+    if count == 0 {
+      let isRow = row < smaller(R, call.rows)
+      wanted = UnsafeRawPointer(call.c + (isRow ? row &* call.ldc : 0))
+      (hop, count) = isRow ? (lineBytes, 1) : (0, remaining)
+      row &+= 1
     }
-    I.reload()
-    for j in 0..<C { right[j] = I.odd(I.loadPairs(b + 2 &* j &* I.lanes)) }
-    for r in 0..<R {
-      let left = I.odd(I.splatPair(a + 2 &* r))
-      for j in 0..<C { sums[r][j] = I.fma(left, right[j], sums[r][j]) }
-    }
-    a += 2 &* panelRows
-    b += 2 &* C &* I.lanes
+    S.step(&sums, &a, &b)
+    for j in 0..<C { I.prefetchFar(wanted + j &* hop) }
+    wanted += C &* hop
+    count &-= 1
     remaining &-= 1
   }
   storeTile(I.self, sums, call)
 }
 
-/// C is needed only after the loop over k: ask for it before.
+@_alwaysEmitIntoClient package var lineBytes: Int { @inline(__always) get { 64 } }
+/// Steps before the end at which C is asked for: 24 cycles each, so memory has 1000 cycles.
+@_alwaysEmitIntoClient package var nearSteps: Int { @inline(__always) get { 48 } }
+
 @_alwaysEmitIntoClient @inline(__always)
-package func prefetchTile<I: InstructionSet, Element, let R: Int, let C: Int>(
-  _: I.Type, _: TileShape<R, C>.Type, _ call: TileCall<Element>
-) {
-  for r in 0..<R where r < call.rows {
-    for j in 0..<C { I.prefetch(call.c + (r &* call.ldc &+ j &* I.lanes)) }
-  }
-}
+package func smaller(_ a: Int, _ b: Int) -> Int { a < b ? a : b }
 
 /// A full tile goes from registers to C. A partial one goes through memory: a row or column count
 /// known only at run time would otherwise keep every accumulator on the stack for full tiles too.
+/// Without a factor the sum is added on the units that do not multiply: the next tile's products
+/// need not wait.
 @_alwaysEmitIntoClient @inline(__always)
 package func storeTile<I: InstructionSet, Element, let R: Int, let C: Int>(
   _: I.Type, _ sums: InlineArray<R, InlineArray<C, I.F>>, _ call: TileCall<Element>
 ) {
   let alpha = I.splat(call.alpha)
-  if call.rows == R && call.columns == C &* I.lanes {
-    if call.accumulate != 0 {
-      for r in 0..<R {
-        for j in 0..<C {
-          let to = call.c + (r &* call.ldc &+ j &* I.lanes)
-          I.store(to, I.fma(alpha, sums[r][j], I.load(to)))
+  if call.rows >= R && call.columns == C &* I.lanes {
+    if let addend = call.addend {
+      if call.alpha == 1 {
+        for r in 0..<R {
+          for j in 0..<C {
+            I.store(
+              call.c + (r &* call.ldc &+ j &* I.lanes),
+              I.add(sums[r][j], I.load(addend + (r &* call.ldAddend &+ j &* I.lanes))))
+          }
         }
+      } else {
+        for r in 0..<R {
+          for j in 0..<C {
+            I.store(
+              call.c + (r &* call.ldc &+ j &* I.lanes),
+              I.fma(alpha, sums[r][j], I.load(addend + (r &* call.ldAddend &+ j &* I.lanes))))
+          }
+        }
+      }
+    } else if call.alpha == 1 {
+      for r in 0..<R {
+        for j in 0..<C { I.store(call.c + (r &* call.ldc &+ j &* I.lanes), sums[r][j]) }
       }
     } else {
       for r in 0..<R {
@@ -151,19 +226,21 @@ package func storeTile<I: InstructionSet, Element, let R: Int, let C: Int>(
     }
     return
   }
-  var scaled = InlineArray<R, InlineArray<C, I.F>>(repeating: .init(repeating: alpha))
+  var copies = InlineArray<R, InlineArray<C, I.F>>(repeating: .init(repeating: alpha))
   for r in 0..<R {
-    for j in 0..<C { scaled[r][j] = I.mul(alpha, sums[r][j]) }
+    for j in 0..<C { copies[r][j] = sums[r][j] }
   }
   let last = call.columns &- (C &- 1) &* I.lanes
-  for r in 0..<call.rows {
+  for r in 0..<smaller(R, call.rows) {
     let row = call.c + r &* call.ldc
     for j in 0..<C {
       let count = j == C &- 1 ? last : I.lanes
-      let to = row + j &* I.lanes
-      var value = scaled[r][j]
-      if call.accumulate != 0 { value = I.add(value, I.load(to, count)) }
-      I.store(to, value, count)
+      var value = I.mul(alpha, copies[r][j])
+      if let addend = call.addend {
+        value = I.fma(
+          alpha, copies[r][j], I.load(addend + (r &* call.ldAddend &+ j &* I.lanes), count))
+      }
+      I.store(row + j &* I.lanes, value, count)
     }
   }
 }

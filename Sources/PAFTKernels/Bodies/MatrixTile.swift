@@ -39,7 +39,7 @@ package func multiplyMatrixTile_bf16<T: TileUnit, I: InstructionSet>(
   T.configure(&shapes)
   let (a, b) = (UnsafeRawPointer(call.a), UnsafeRawPointer(call.b))
   addProducts(unit, a, b, (call.k &+ 31) / 32, call.rows, call.columns) { T.dotPairs($0) }
-  if call.accumulate == 0 && call.alpha == 1 && call.columns == matrixTile
+  if call.addend == nil && call.alpha == 1 && call.columns == matrixTile
     && call.rows == matrixTile
   {
     let (c, stride) = (UnsafeMutableRawPointer(call.c), 4 &* call.ldc)
@@ -114,7 +114,10 @@ package func storeScaled<T: TileUnit, I: InstructionSet>(
       let to = call.c + ((row &+ r) &* call.ldc &+ column)
       let sum = I.load(from + r &* 16)
       var value = I.mul(alpha, sum)
-      if call.accumulate != 0 { value = I.fma(alpha, sum, I.load(to, count)) }
+      if let addend = call.addend {
+        let from = addend + ((row &+ r) &* call.ldAddend &+ column)
+        value = I.fma(alpha, sum, I.load(from, count))
+      }
       I.store(to, value, count)
     }
   }

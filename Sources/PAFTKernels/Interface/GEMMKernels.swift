@@ -35,6 +35,25 @@ package struct GEMMKernels: Sendable {
       _ alpha: Float, _ accumulate: Int
     ) -> Void
 
+  /// A strip of C: one B panel against `rows` rows of packed A, any number of them, in panels
+  /// `aStride` elements apart. C[rows, columns] = alpha * A·B + D, where D is absent (nil), C itself
+  /// or a matrix apart from it with row stride `ldAddend`: 0 adds one row (a bias) to all.
+  ///
+  /// Beside panel i it prefetches `lines` cache lines from `ahead + i * aheadStep` bytes on, evenly
+  /// over k (fewer beside a panel of fewer rows); they need not be mapped.
+  package var strip_f32:
+    @convention(c) (
+      _ a: In, _ aStride: Int, _ b: In, _ c: Out, _ k: Int, _ ldc: Int, _ rows: Int,
+      _ columns: Int, _ alpha: Float, _ addend: In?, _ ldAddend: Int, _ ahead: UnsafeRawPointer,
+      _ aheadStep: Int, _ lines: Int
+    ) -> Void
+  package var strip_bf16:
+    @convention(c) (
+      _ a: In16, _ aStride: Int, _ b: In16, _ c: Out, _ k: Int, _ ldc: Int, _ rows: Int,
+      _ columns: Int, _ alpha: Float, _ addend: In?, _ ldAddend: Int, _ ahead: UnsafeRawPointer,
+      _ aheadStep: Int, _ lines: Int
+    ) -> Void
+
   /// One A panel from row-major source [rows, k] with row stride `stride`; rows <= MR.
   package var packA_f32:
     @convention(c) (_ dst: Out, _ src: In, _ rows: Int, _ k: Int, _ stride: Int) -> Void

@@ -11,38 +11,60 @@ func multiply_f32(
   _ a: KernelTable.In, _ b: KernelTable.In, _ c: KernelTable.Out, _ k: Int, _ ldc: Int,
   _ rows: Int, _ columns: Int, _ alpha: Float, _ accumulate: Int
 ) {
+  strip_f32(
+    a, 0, b, c, k, ldc, rows, columns, alpha, accumulate != 0 ? UnsafePointer(c) : nil, ldc, a, 0, 0
+  )
+}
+
+func multiply_bf16(
+  _ a: KernelTable.In16, _ b: KernelTable.In16, _ c: KernelTable.Out, _ k: Int, _ ldc: Int,
+  _ rows: Int, _ columns: Int, _ alpha: Float, _ accumulate: Int
+) {
+  strip_bf16(
+    a, 0, b, c, k, ldc, rows, columns, alpha, accumulate != 0 ? UnsafePointer(c) : nil, ldc, a, 0, 0
+  )
+}
+
+func strip_f32(
+  _ a: KernelTable.In, _ aStride: Int, _ b: KernelTable.In, _ c: KernelTable.Out, _ k: Int,
+  _ ldc: Int, _ rows: Int, _ columns: Int, _ alpha: Float, _ addend: KernelTable.In?,
+  _ ldAddend: Int, _ ahead: UnsafeRawPointer, _ aheadStep: Int, _ lines: Int
+) {
   let width = referenceTile.width(columns)
   for row in 0..<rows {
+    let panel = a + row / referenceTile.rows &* aStride
     for column in 0..<columns {
       var sum = 0.0
       for p in 0..<k {
-        sum += Double(a[p &* referenceTile.rows &+ row]) * Double(b[p &* width &+ column])
+        let x = panel[p &* referenceTile.rows &+ row % referenceTile.rows]
+        sum += Double(x) * Double(b[p &* width &+ column])
       }
-      store(Double(alpha) * sum, c + (row &* ldc &+ column), accumulate)
+      let start = addend.map { Double($0[row &* ldAddend &+ column]) } ?? 0
+      c[row &* ldc &+ column] = Float(Double(alpha) * sum + start)
     }
   }
 }
 
 /// The same over [ceil(k/2)][rows or columns][2] pairs of BF16; products are exact in Double.
-func multiply_bf16(
-  _ a: KernelTable.In16, _ b: KernelTable.In16, _ c: KernelTable.Out, _ k: Int, _ ldc: Int,
-  _ rows: Int, _ columns: Int, _ alpha: Float, _ accumulate: Int
+func strip_bf16(
+  _ a: KernelTable.In16, _ aStride: Int, _ b: KernelTable.In16, _ c: KernelTable.Out, _ k: Int,
+  _ ldc: Int, _ rows: Int, _ columns: Int, _ alpha: Float, _ addend: KernelTable.In?,
+  _ ldAddend: Int, _ ahead: UnsafeRawPointer, _ aheadStep: Int, _ lines: Int
 ) {
   let width = referenceTile.width(columns)
   for row in 0..<rows {
+    let panel = a + row / referenceTile.rows &* aStride
     for column in 0..<columns {
       var sum = 0.0
       for p in 0..<k {
         let (pair, half) = (p >> 1, p & 1)
-        let x = BF16(bits: a[(pair &* referenceTile.rows &+ row) &* 2 &+ half]).float
+        let slot = pair &* referenceTile.rows &+ row % referenceTile.rows
+        let x = BF16(bits: panel[slot &* 2 &+ half]).float
         let y = BF16(bits: b[(pair &* width &+ column) &* 2 &+ half]).float
         sum += Double(x) * Double(y)
       }
-      store(Double(alpha) * sum, c + (row &* ldc &+ column), accumulate)
+      let start = addend.map { Double($0[row &* ldAddend &+ column]) } ?? 0
+      c[row &* ldc &+ column] = Float(Double(alpha) * sum + start)
     }
   }
-}
-
-private func store(_ value: Double, _ c: KernelTable.Out, _ accumulate: Int) {
-  c.pointee = Float(accumulate != 0 ? value + Double(c.pointee) : value)
 }

@@ -15,6 +15,8 @@ private func makeReference() -> KernelTable {
       tile_bf16: referencePairTile,
       multiply_f32: multiply_f32,
       multiply_bf16: multiply_bf16,
+      strip_f32: strip_f32,
+      strip_bf16: strip_bf16,
       packA_f32: packA_f32,
       packA_bf16: packA_bf16,
       packAT_f32: packAT_f32,

@@ -84,11 +84,10 @@ extension Decoder {
     into output: Matrix
   ) {
     let linear = w.linears[module.rawValue]
-    Elementwise.copy(base, to: output, on: executor)
-    if let bias = linear.bias { Linear.addBias(bias, to: output, on: executor) }
     executor.withScratch { scratch in
       let packed = Linear.pack(x, in: scratch, on: executor)
-      Linear.forward(packed, linear.weight, into: output, accumulate: true, on: executor)
+      Linear.forward(packed, linear.weight, base: base, into: output, on: executor)
+      if let bias = linear.bias { Linear.addBias(bias, to: output, on: executor) }
       adapt(packed, linear, low: a.low[module.rawValue], into: output)
     }
   }
