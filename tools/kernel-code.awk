@@ -108,7 +108,7 @@ function report(   i, j, n, r, rule, want, pattern, from, best, fits, spills, ca
   }
   if (many > (rule ? ruleStack[rule] + 0 : 0))
     print "fault " name ": a loop touches the stack with " many " vectors"
-  if (rule && !fits)
+  if (rule && !fits && !isEnough(best, want))
     print "fault " name ": its loop holds " best " products, expected " want
   if (loops == 0) return
   print "kernel " name " " loops " " best
