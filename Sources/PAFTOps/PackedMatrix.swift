@@ -63,13 +63,13 @@ package struct PackedMatrix: @unchecked Sendable, BitwiseCopyable {
   func row(_ index: Int, into y: UnsafeMutablePointer<Float>) {
     for panel in 0..<panels {
       let to = y + panel * tile.columns
-      let from = address(panel: panel, from: index / tile.depth * tile.depth)
       if type == .f32 {
-        to.update(from: from.assumingMemoryBound(to: Float.self), count: columns(of: panel))
+        let from = address(panel: panel, from: index).assumingMemoryBound(to: Float.self)
+        to.update(from: from, count: columns(of: panel))
       } else {
-        let pairs = from.assumingMemoryBound(to: UInt16.self) + index % tile.depth
+        let from = address(panel: panel, from: index & ~1).assumingMemoryBound(to: UInt16.self)
         for j in 0..<columns(of: panel) {
-          to[j] = Float(bitPattern: UInt32(pairs[j * tile.depth]) << 16)
+          to[j] = Float(bitPattern: UInt32(from[2 * j + (index & 1)]) << 16)
         }
       }
     }

@@ -192,8 +192,7 @@ struct HeadLossTests {
 
   private func check(_ c: Case, _ compute: ComputeType, _ what: String) throws {
     let oracle = Oracle(c, compute)
-    for table in KernelTable.available {
-      let mode = Mode(isa: table.name, compute: compute)
+    for mode in Mode.all where mode.compute == compute {
       for known in [Known.before, .after] {
         let found = try withExecutor(mode) { run(c, known, on: $0) }
         let name = "\(mode.isa) \(what), coefficients known \(known)"
