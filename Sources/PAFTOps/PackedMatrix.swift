@@ -154,30 +154,45 @@ package struct PackedRows: @unchecked Sendable, BitwiseCopyable {
   func panels(_ range: Range<Int>) -> PackedRows {
     let first = range.lowerBound * tile.rows
     return PackedRows(
-      at: address(panel: range.lowerBound, from: 0), m: min(m, range.upperBound * tile.rows) - first,
+      at: address(panel: range.lowerBound, from: 0),
+      m: min(m, range.upperBound * tile.rows) - first,
       k: k, type: type, tile: tile)
   }
 
-  /// Fills one panel. `transposed`: the source is stored [k, m].
+  /// Fills some panels. `transposed`: the source is stored [k, m].
   @inline(__always)
-  func pack(panel: Int, from source: Matrix, transposed: Bool, _ kernels: KernelTable) {
-    let rows = rows(of: panel)
-    let target = address(panel: panel, from: 0)
-    let first = panel * tile.rows
-    let start = transposed ? source.base + first : source.row(first)
-    switch (type, transposed) {
-    case (.f32, false):
-      kernels.gemm.packA_f32(
-        target.assumingMemoryBound(to: Float.self), start, rows, k, source.stride)
-    case (.f32, true):
+  func pack(
+    panels: Range<Int>, from source: Matrix, transposed: Bool, _ kernels: KernelTable
+  ) {
+    guard transposed else {
+      for panel in panels {
+        pack(panel: panel, from: source.row(panel * tile.rows), source.stride, kernels)
+      }
+      return
+    }
+    let first = panels.lowerBound * tile.rows
+    let rows = min(m, panels.upperBound * tile.rows) - first
+    let target = address(panel: panels.lowerBound, from: 0)
+    if type == .f32 {
       kernels.gemm.packAT_f32(
-        target.assumingMemoryBound(to: Float.self), start, rows, k, source.stride)
-    case (.bf16, false):
-      kernels.gemm.packA_bf16(
-        target.assumingMemoryBound(to: UInt16.self), start, rows, k, source.stride)
-    case (.bf16, true):
+        target.assumingMemoryBound(to: Float.self), source.base + first, rows, k, source.stride)
+    } else {
       kernels.gemm.packAT_bf16(
-        target.assumingMemoryBound(to: UInt16.self), start, rows, k, source.stride)
+        target.assumingMemoryBound(to: UInt16.self), source.base + first, rows, k, source.stride)
+    }
+  }
+
+  @inline(__always)
+  private func pack(
+    panel: Int, from start: UnsafePointer<Float>, _ stride: Int, _ kernels: KernelTable
+  ) {
+    let target = address(panel: panel, from: 0)
+    if type == .f32 {
+      kernels.gemm.packA_f32(
+        target.assumingMemoryBound(to: Float.self), start, rows(of: panel), k, stride)
+    } else {
+      kernels.gemm.packA_bf16(
+        target.assumingMemoryBound(to: UInt16.self), start, rows(of: panel), k, stride)
     }
   }
 
@@ -187,9 +202,7 @@ package struct PackedRows: @unchecked Sendable, BitwiseCopyable {
         ? source.rows == k && source.columns == m : source.rows == m && source.columns == k,
       "pack: source \(source.rows)x\(source.columns), operand m \(m) k \(k)")
     executor.parallel(panels) { range in
-      for panel in range {
-        pack(panel: panel, from: source, transposed: transposed, executor.kernels)
-      }
+      pack(panels: range, from: source, transposed: transposed, executor.kernels)
     }
   }
 }

@@ -149,6 +149,46 @@ private enum Layout: CaseIterable { case straight, transposed }
     }
   }
 
+  @Test("Any number of transposed panels, one after the other", arguments: KernelTable.available)
+  func transposedPanels(table: KernelTable) {
+    let (f32, bf16) = (table.gemm.tile_f32, table.gemm.tile_bf16)
+    for rows in [1, 7, 47, 48, 49, 53, 54, 101] {
+      for k in [0, 1, 2, 3, 17, 34] {
+        let a = Source("a", .transposed, rows, k)
+        func value(_ row: Int, _ p: Int) -> Float {
+          row < rows && p < k ? Float(a.value(row, p)) : 0
+        }
+        let panels = (rows + f32.rows - 1) / f32.rows
+        let p = Guarded<Float>(panels * f32.rows * k, filledWith: .nan)
+        table.gemm.packAT_f32(p.pointer, a.memory.pointer, rows, k, a.stride)
+        var expected: [Float] = []
+        for panel in 0..<panels {
+          for depth in 0..<k {
+            for row in 0..<f32.rows { expected.append(value(panel * f32.rows + row, depth)) }
+          }
+        }
+        #expect(p.values == expected && p.isIntact, "\(table.name) f32 \(rows)x\(k)")
+
+        // The layout of a tile unit is AMXTests' matter.
+        guard bf16.depth == 2 else { continue }
+        let h = Guarded<UInt16>(panels * bf16.rows * bf16.padded(k), filledWith: 0x7FFF)
+        table.gemm.packAT_bf16(h.pointer, a.memory.pointer, rows, k, a.stride)
+        var halves: [UInt16] = []
+        for panel in 0..<panels {
+          for depth in stride(from: 0, to: k, by: 2) {
+            for row in 0..<bf16.rows {
+              for half in depth..<depth + 2 {
+                halves.append(BF16(value(panel * bf16.rows + row, half)).bits)
+              }
+            }
+          }
+        }
+        #expect(h.values == halves && h.isIntact, "\(table.name) bf16 \(rows)x\(k)")
+        Pool.current.drain()
+      }
+    }
+  }
+
   private func panel(_ source: Source, _ k: Int, width: Int, valid: Int) -> [Float] {
     (0..<k).flatMap { p in
       (0..<width).map { $0 < valid ? Float(source.value($0, p)) : 0 }

@@ -33,7 +33,16 @@ private func install(_ gemm: inout GEMMKernels) {
     }
   }
   gemm.packA_bf16 = { packMatrixA_bf16(Lanes.self, $0, $1, $2, $3, $4) }
-  gemm.packAT_bf16 = { packMatrixAT_bf16(Lanes.self, $0, $1, $2, $3, $4) }
+  gemm.packAT_bf16 = {
+    let panel = ($3 &+ 31) / 32 &* 32 &* matrixTile
+    var (to, from, rows) = ($0, $1, $2)
+    while rows > 0 {
+      packMatrixAT_bf16(Lanes.self, to, from, rows < matrixTile ? rows : matrixTile, $3, $4)
+      to += panel
+      from += matrixTile
+      rows &-= matrixTile
+    }
+  }
   gemm.packB_bf16 = {
     packB_bf16(Lanes.self, $0, $1, $2, $3, $4)
     padMatrixB_bf16(Lanes.self, $0, $2, $3)

@@ -174,6 +174,16 @@ enum Lanes: InstructionSet {
   ) {
     paft_transpose_bf16(dst, dstStride, src, srcStride, rows, width)
   }
+  @inline(__always) static func copyEight(
+    _ dst: UnsafeMutablePointer<Float>, _ src: UnsafePointer<Float>
+  ) {
+    paft_copy_eight(dst, src)
+  }
+  @inline(__always) static func copyEightPairs(
+    _ dst: UnsafeMutablePointer<UInt16>, _ even: UnsafePointer<Float>, _ odd: UnsafePointer<Float>
+  ) {
+    paft_copy_eight_pairs(dst, even, odd)
+  }
   @inline(__always) static func copySix(
     _ dst: UnsafeMutablePointer<Float>, _ src: UnsafePointer<Float>
   ) {

@@ -100,6 +100,10 @@ import PAFTKernelInterface
   static func transpose_bf16(
     _ dst: UnsafeMutablePointer<UInt16>, _ dstStride: Int, _ src: UnsafePointer<Float>,
     _ srcStride: Int, _ rows: Int, _ width: Int32)
+  /// Six values of a row, and two more that may be read and written or not.
+  static func copyEight(_ dst: UnsafeMutablePointer<Float>, _ src: UnsafePointer<Float>)
+  static func copyEightPairs(
+    _ dst: UnsafeMutablePointer<UInt16>, _ even: UnsafePointer<Float>, _ odd: UnsafePointer<Float>)
   static func copySix(_ dst: UnsafeMutablePointer<Float>, _ src: UnsafePointer<Float>)
   static func copySixPairs(
     _ dst: UnsafeMutablePointer<UInt16>, _ even: UnsafePointer<Float>, _ odd: UnsafePointer<Float>)

@@ -66,18 +66,46 @@ package func packA_bf16<I: InstructionSet>(
   }
 }
 
+/// Panels side by side that a transposed source fills together: 48 columns, whole cache lines of
+/// every source row, each read once and in order. Panel by panel a line is fetched three times, and
+/// rows a power of two apart share so few sets of the caches that it is gone in between. Zen 4, one
+/// core, 10^9 values a second in BF16, 1024 x 896, 1024 x 4864 and 512 x 2048: panel by panel 4.9, 3.9
+/// and 1.8; the same in bands of 64 rows 5.1, 3.2 and 1.9; this way 7.2, 3.7 and 8.1.
+@_alwaysEmitIntoClient package var panelsTogether: Int { @inline(__always) get { 8 } }
+
+/// Source rows ahead that are prefetched: their distance is beyond what the hardware follows.
+@_alwaysEmitIntoClient package var rowsAhead: Int { @inline(__always) get { 8 } }
+
 @_alwaysEmitIntoClient @inline(__always)
 package func packAT_f32<I: InstructionSet>(
   _: I.Type, _ dst: UnsafeMutablePointer<Float>, _ src: UnsafePointer<Float>, _ rows: Int,
   _ k: Int, _ stride: Int
 ) {
-  for p in 0..<k {
-    let (to, from) = (dst + p &* panelRows, src + p &* stride)
-    if rows == panelRows {
-      I.copySix(to, from)
-    } else {
-      for r in 0..<panelRows { to[r] = r < rows ? from[r] : 0 }
+  let panel = k &* panelRows
+  var first = 0
+  while rows &- first >= panelsTogether &* panelRows {
+    let start = dst + first &* k
+    for p in 0..<k {
+      let (to, from) = (start + p &* panelRows, src + (p &* stride &+ first))
+      for i in 0..<3 { I.prefetchFar(from + (rowsAhead &* stride &+ 16 &* i)) }
+      // Two values too many, which the panel's next row overwrites: not so in its last.
+      let last = p == k &- 1 ? 0 : panelsTogether &- 1
+      for i in 0..<last { I.copyEight(to + i &* panel, from + i &* panelRows) }
+      for i in last..<panelsTogether { I.copySix(to + i &* panel, from + i &* panelRows) }
     }
+    first &+= panelsTogether &* panelRows
+  }
+  while first < rows {
+    let valid = rows &- first
+    for p in 0..<k {
+      let (to, from) = (dst + (first &* k &+ p &* panelRows), src + (p &* stride &+ first))
+      if valid >= panelRows {
+        I.copySix(to, from)
+      } else {
+        for r in 0..<panelRows { to[r] = r < valid ? from[r] : 0 }
+      }
+    }
+    first &+= panelRows
   }
 }
 
@@ -86,19 +114,55 @@ package func packAT_bf16<I: InstructionSet>(
   _: I.Type, _ dst: UnsafeMutablePointer<UInt16>, _ src: UnsafePointer<Float>, _ rows: Int,
   _ k: Int, _ stride: Int
 ) {
-  var p = 0
-  while p < k {
-    let (to, from) = (dst + p &* panelRows, src + p &* stride)
-    let hasOdd = p &+ 1 < k
-    if rows == panelRows && hasOdd {
-      I.copySixPairs(to, from, from + stride)
-    } else {
-      for r in 0..<panelRows {
-        to[2 &* r] = r < rows ? roundedBF16(from[r]) : 0
-        to[2 &* r &+ 1] = r < rows && hasOdd ? roundedBF16(from[stride &+ r]) : 0
+  let padded = (k &+ 1) & ~1
+  let panel = padded &* panelRows
+  var first = 0
+  while rows &- first >= panelsTogether &* panelRows {
+    let start = dst + first &* padded
+    var p = 0
+    while p &+ 1 < k {
+      let (to, from) = (start + p &* panelRows, src + (p &* stride &+ first))
+      for i in 0..<3 {
+        I.prefetchFar(from + (rowsAhead &* stride &+ 16 &* i))
+        I.prefetchFar(from + ((rowsAhead &+ 1) &* stride &+ 16 &* i))
+      }
+      let last = p &+ 2 >= k ? 0 : panelsTogether &- 1
+      for i in 0..<last {
+        I.copyEightPairs(to + i &* panel, from + i &* panelRows, from + (stride &+ i &* panelRows))
+      }
+      for i in last..<panelsTogether {
+        I.copySixPairs(to + i &* panel, from + i &* panelRows, from + (stride &+ i &* panelRows))
+      }
+      p &+= 2
+    }
+    if p < k {
+      for i in 0..<panelsTogether {
+        let (to, from) = (start + (i &* panel &+ p &* panelRows), src + (p &* stride &+ first))
+        for r in 0..<panelRows {
+          to[2 &* r] = roundedBF16(from[i &* panelRows &+ r])
+          to[2 &* r &+ 1] = 0
+        }
       }
     }
-    p &+= 2
+    first &+= panelsTogether &* panelRows
+  }
+  while first < rows {
+    let valid = rows &- first
+    var p = 0
+    while p < k {
+      let (to, from) = (dst + (first &* padded &+ p &* panelRows), src + (p &* stride &+ first))
+      let hasOdd = p &+ 1 < k
+      if valid >= panelRows && hasOdd {
+        I.copySixPairs(to, from, from + stride)
+      } else {
+        for r in 0..<panelRows {
+          to[2 &* r] = r < valid ? roundedBF16(from[r]) : 0
+          to[2 &* r &+ 1] = r < valid && hasOdd ? roundedBF16(from[stride &+ r]) : 0
+        }
+      }
+      p &+= 2
+    }
+    first &+= panelRows
   }
 }
 
@@ -121,6 +185,7 @@ package func packB_f32<I: InstructionSet>(
     let (to, from) = (dst + p &* width, src + p &* stride)
     var j = 0
     while j < whole {
+      I.prefetchFar(from + (rowsAhead &* stride &+ j))
       I.store(to + j, I.load(from + j))
       j &+= I.lanes
     }
@@ -141,6 +206,8 @@ package func packB_bf16<I: InstructionSet>(
     var j = 0
     while j < columns {
       let count = columns &- j < I.lanes ? columns &- j : I.lanes
+      I.prefetchFar(from + (rowsAhead &* stride &+ j))
+      I.prefetchFar(from + ((rowsAhead &+ 1) &* stride &+ j))
       let even = I.load(from + j, count)
       let odd = hasOdd ? I.load(from + (stride &+ j), count) : I.splat(0)
       I.storePairs(to + 2 &* j, I.pair(even: even, odd: odd))

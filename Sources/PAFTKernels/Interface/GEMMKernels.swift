@@ -59,7 +59,8 @@ package struct GEMMKernels: Sendable {
     @convention(c) (_ dst: Out, _ src: In, _ rows: Int, _ k: Int, _ stride: Int) -> Void
   package var packA_bf16:
     @convention(c) (_ dst: Out16, _ src: In, _ rows: Int, _ k: Int, _ stride: Int) -> Void
-  /// One A panel from a source stored [k, rows] (transposed), row stride `stride`; rows <= MR.
+  /// A panels one after the other, from a source stored [k, rows] (transposed), row stride `stride`;
+  /// any number of rows.
   package var packAT_f32:
     @convention(c) (_ dst: Out, _ src: In, _ rows: Int, _ k: Int, _ stride: Int) -> Void
   package var packAT_bf16:

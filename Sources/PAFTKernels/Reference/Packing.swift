@@ -49,15 +49,21 @@ func packA_bf16(
 func packAT_f32(
   _ dst: KernelTable.Out, _ src: KernelTable.In, _ rows: Int, _ k: Int, _ stride: Int
 ) {
-  pack_f32(
-    dst, src, width: referenceTile.rows, valid: rows, k: k, slotStride: 1, kStride: stride)
+  for first in Swift.stride(from: 0, to: rows, by: referenceTile.rows) {
+    pack_f32(
+      dst + first &* k, src + first, width: referenceTile.rows,
+      valid: min(referenceTile.rows, rows - first), k: k, slotStride: 1, kStride: stride)
+  }
 }
 
 func packAT_bf16(
   _ dst: KernelTable.Out16, _ src: KernelTable.In, _ rows: Int, _ k: Int, _ stride: Int
 ) {
-  pack_bf16(
-    dst, src, width: referenceTile.rows, valid: rows, k: k, slotStride: 1, kStride: stride)
+  for first in Swift.stride(from: 0, to: rows, by: referenceTile.rows) {
+    pack_bf16(
+      dst + first &* referencePairTile.padded(k), src + first, width: referenceTile.rows,
+      valid: min(referenceTile.rows, rows - first), k: k, slotStride: 1, kStride: stride)
+  }
 }
 
 func packB_f32(

@@ -148,7 +148,7 @@ struct HeadSweep: @unchecked Sendable {
           kept?.store(
             z.row(row), columns.count, shift: state[2 * row], tile: tile, row: first + row, kernels)
         }
-        if sums != nil { e.pack(panel: panel, from: z, transposed: false, kernels) }
+        if sums != nil { e.pack(panels: panel..<panel + 1, from: z, transposed: false, kernels) }
       }
       if let sums {
         guard let weight = head.backward else {

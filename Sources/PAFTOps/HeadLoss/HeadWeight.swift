@@ -195,7 +195,7 @@ private struct HeadWeightGradient: @unchecked Sendable {
     let dz = PackedRows(
       at: UnsafeMutableRawPointer(buffer + x.m * Self.lineStride), m: columns.count, k: x.m,
       type: x.type, tile: x.tile)
-    for panel in 0..<dz.panels { dz.pack(panel: panel, from: z, transposed: true, kernels) }
+    dz.pack(panels: 0..<dz.panels, from: z, transposed: true, kernels)
     GEMM.alone(dz, right, into: dweight.rows(columns), accumulate: true, kernels)
   }
 }
