@@ -16,7 +16,7 @@ struct HeadLossTests {
     let compute: ComputeType
     var testDescription: String { "\(rows) x \(hidden) x \(vocabulary) \(compute.rawValue)" }
 
-    /// Around the panels (4, 6, 8, 64), the tile (512), chunks of rows (512, 1024), a block (384) and
+    /// Around the panels (4, 6, 8, 64), the tile (512), chunks of rows (384, 1024), a block (384) and
     /// the segments of the vocabulary (two of 16384, four of 32768).
     static let all = ComputeType.allCases.flatMap { compute in
       [

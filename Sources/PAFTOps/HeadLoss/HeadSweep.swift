@@ -19,8 +19,16 @@ import PAFTMachine
 /// workers share nothing and never wait for each other. Rows are independent, so blocks follow the
 /// team; the vocabulary is cut by its size alone, so that few rows too can employ a large team, and
 /// its segments are added in order. So a row's bits depend on nothing but the row and the head.
+///
+/// With 896 inputs and a vocabulary of 151936 in bf16 it reaches 94 % of the tile's peak on one Zen 4
+/// core (1024 rows) and 88 to 91 on two (2048); exponentials and their packing take about two parts
+/// in a hundred each. Tiles of 256 to 1024 columns and blocks of 192 to 516 rows are within one or
+/// two parts of each other: W comes from memory once per block. Lost: logits computed again in a
+/// backward walk, 65 % where the head is trained. Exponentials and packing stay two kernels, because
+/// packed rows differ from one instruction set to the next.
 struct HeadSweep: @unchecked Sendable {
-  /// Columns of a tile of logits, the reduced dimension of `e W`.
+  /// Columns of a tile of logits, the reduced dimension of `e W`: six rows of them stay in L1 from
+  /// their maximum to their packing.
   static let tileColumns = 512
   /// Most rows of a block.
   static let blockRows = 384
