@@ -6,75 +6,136 @@ import PAFTKernels
 import PAFTMachine
 import PAFTOps
 
-/// `paft bench gemm`: what a linear layer of M tokens, N outputs and K inputs reaches forward, to
-/// its input's gradient and to its weight's, beside what this machine can do in the same run.
+/// `paft bench`: what kernels reach on this machine, beside what the machine can do in the same
+/// minutes. Limits are measured before and after the rows, and around every sample of a row the
+/// limit that binds it: clocks and neighbours move, data sheets do not.
 package struct BenchVerb: Sendable {
-  package struct Shape: Sendable, Equatable {
-    package let m: Int
-    package let n: Int
-    package let k: Int
-
-    /// From `MxNxK`.
-    package init?(_ text: String) {
-      let parts = text.lowercased().split(separator: "x", omittingEmptySubsequences: false)
-        .map { Int($0) }
-      guard parts.count == 3, let m = parts[0], let n = parts[1], let k = parts[2],
-        [m, n, k].allSatisfy({ $0 >= 1 && $0 <= 1 << 20 }),
-        m * n <= 1 << 31, n * k <= 1 << 31, m * k <= 1 << 31
-      else { return nil }
-      (self.m, self.n, self.k) = (m, n, k)
-    }
-
-    package var description: String { "\(m)x\(n)x\(k)" }
-    var flops: Double { 2 * Double(m) * Double(n) * Double(k) }
-  }
-
-  /// A batch of 512 tokens against a square layer, and those of a 0.5 billion model's layers.
-  package static let usualShapes = [
-    "512x2048x2048", "1024x896x896", "1024x4864x896", "1024x896x4864",
-  ].compactMap(Shape.init)
-
-  package var shapes = BenchVerb.usualShapes
+  package var kinds = BenchKind.usual
+  /// As written; they belong to the one kind there is.
+  package var shapes: [String] = []
+  /// A known name or a folder: its layers give the shapes.
+  package var model: String?
+  /// Rows of activations where a model gives the shapes.
+  package var tokens = 1024
+  /// Shares of a loss's rows that have a label.
+  package var labelled = [1.0]
   package var repetitions = 7
+  package var step = StepSettings()
+  /// Operands of products; empty for every one.
+  package var types: [BenchType] = []
   /// Without a number of threads: one, and all that this process is granted.
   package var compute = ComputeOptions()
+  /// An earlier result to compare with, JSON lines.
+  package var baseline: String?
 
   package init() {}
 
-  /// Peak and bandwidth first, then the products, per number of threads.
-  package func run() throws(PAFTError) -> [BenchRow] {
+  package struct Result: Sendable {
+    package var rows: [BenchRow]
+    /// What a reader should know about the numbers, a line each.
+    package var warnings: [String]
+    package var system: BenchSystem
+  }
+
+  package func run() throws(PAFTError) -> Result {
     try PAFTError.wrapping {
       guard repetitions >= 1, repetitions <= 1000 else {
         throw Fault(.usage, "--repetitions \(repetitions): expected 1 to 1000")
       }
+      let earlier = try baseline.map { try BenchBaseline(path: $0) }
+      let jobs = try jobs()
       let machine = try Machine.detect()
       let granted = machine.place(threads: nil).count
       let counts = compute.threads.map { [$0] } ?? (granted == 1 ? [1] : [1, granted])
-      let commit = SourceCommit.current ?? "unknown"
-      let model = machine.topology.model
-      return try counts.flatMap { threads in
-        var options = compute
-        options.threads = threads
-        return try Workbench.run(options, named: "bench", scratch: scratch) { executor in
-          measure(executor).map { $0.row(executor, commit: commit, machine: model) }
+      let kernels = try compute.kernels()
+      let system = BenchSystem(machine, kernels.name)
+      var result = Result(rows: [], warnings: [], system: system)
+      for threads in counts {
+        let (rows, warnings) = try measure(
+          jobs, on: machine.place(threads: threads), kernels, system)
+        result.rows += rows
+        result.warnings += warnings
+      }
+      if let earlier { result.rows = result.rows.map { earlier.compared($0) } }
+      return result
+    }
+  }
+
+  /// The limits first, then the rows, on one team.
+  private func measure(
+    _ jobs: [BenchJob], on place: Place, _ kernels: KernelTable, _ system: BenchSystem
+  ) throws -> ([BenchRow], [String]) {
+    let scratch = Roofline.bytes + jobs.reduce(0) { max($0, $1.bytes) } + (256 << 20)
+    let precisions = precisions
+    return try place.run(named: "bench") { team in
+      let arena = try Arena(capacity: scratch, node: place.node, name: "bench scratch")
+      let session = BenchSession(
+        team: team, kernels: kernels, scratch: arena, precisions: precisions,
+        repetitions: repetitions)
+      for job in jobs {
+        for precision in job.kind.types(of: precisions) {
+          session.limit(to: precision)
+          try job.run(session)
         }
+      }
+      return session.finish(system)
+    }
+  }
+
+  private var precisions: [BenchType] {
+    if !types.isEmpty { return types }
+    // A step is measured as it is trained; products are measured in all they can be computed in.
+    return kinds == [.step] ? [.bf16] : BenchType.allCases
+  }
+
+  // MARK: - What is to be measured
+
+  private func jobs() throws -> [BenchJob] {
+    if !shapes.isEmpty, kinds.count != 1 {
+      throw Fault(
+        .usage, "--shape \(shapes[0]): for which of \(kinds.count) kinds?",
+        hint: "name one kind, as in paft bench gemm --shape 512x2048x2048")
+    }
+    let configuration = try model.map { try BenchModel.configuration($0) }
+    return try kinds.flatMap { kind -> [BenchJob] in
+      let named = try shapes.map { try Self.shape($0, of: kind) }
+      let shapes =
+        !named.isEmpty
+        ? named
+        : configuration.map { BenchModel.shapes(kind, $0, tokens: tokens) }
+          ?? BenchModel.usualShapes(kind)
+      switch kind {
+      case .gemm: return shapes.map(GEMMBench.job)
+      case .attention: return shapes.map(AttentionBench.job)
+      case .loss: return shapes.flatMap { shape in labelled.map { LossBench.job(shape, $0) } }
+      case .elementwise: return shapes.map(ElementwiseBench.job)
+      case .merge: return shapes.map(MergeBench.job)
+      case .step: return [try StepBench.job(model ?? "llama-40m", step, repetitions)]
+      case .team: return [TeamBench.job]
+      case .stream, .peak: return []  // in every result
       }
     }
   }
 
-  private func measure(_ executor: Executor) -> [Measurement] {
-    let peak = Roofline.peak(executor)
-    return [peak, Roofline.stream(executor)]
-      + shapes.flatMap { shape in
-        GEMMPass.allCases.map {
-          $0.measure(shape, peak: peak.flopsPerSecond, repetitions: repetitions, executor)
-        }
-      }
+  /// Throws a usage fault that names the form.
+  package static func shape(_ text: String, of kind: BenchKind) throws(Fault) -> BenchShape {
+    guard let form = kind.form else {
+      throw Fault(.usage, "--shape \(text): \(kind.rawValue) has no shape")
+    }
+    guard let shape = BenchShape(text, of: kind) else {
+      let range = kind == .merge ? "from 1 to 2147483648" : "each from 1 to 1048576"
+      throw Fault(
+        .usage, "--shape \(text): expected \(form), \(range)",
+        hint: kind == .attention ? "Hkv divides H, D is even and at most 1024" : nil)
+    }
+    return shape
   }
+}
 
-  private var scratch: Int {
-    shapes.reduce(Roofline.streamBytes) { largest, shape in
-      max(largest, 16 * (shape.m * shape.k + shape.n * shape.k + shape.m * shape.n))
-    } + (256 << 20)
-  }
+/// One thing to measure and the scratch it needs.
+struct BenchJob: Sendable {
+  let kind: BenchKind
+  /// Upper bound; address space, used where it is touched.
+  let bytes: Int
+  let run: @Sendable (BenchSession) throws -> Void
 }

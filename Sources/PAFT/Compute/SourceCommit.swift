@@ -19,6 +19,10 @@ enum SourceCommit {
     while folder != "/" && folder != "." {
       folder = FileSystem.parent(of: folder)
       if FileSystem.isFolder(folder + "/.git") { return commit(folder + "/.git") }
+      // A further working tree of a checkout: the file names its part of the checkout's folder.
+      if let link = line(folder + "/.git"), link.hasPrefix("gitdir: ") {
+        return commit(String(link.dropFirst(8)))
+      }
     }
     return nil
   }
@@ -28,6 +32,12 @@ enum SourceCommit {
     guard let head = line(git + "/HEAD") else { return nil }
     guard head.hasPrefix("ref: ") else { return String(head.prefix(12)) }
     let name = String(head.dropFirst(5))
+    if let direct = line(git + "/" + name) { return String(direct.prefix(12)) }
+    if let shared = line(git + "/commondir") { return commit(name, git + "/" + shared) }
+    return commit(name, git)
+  }
+
+  private static func commit(_ name: String, _ git: String) -> String? {
     if let direct = line(git + "/" + name) { return String(direct.prefix(12)) }
     let packed = (try? FileSystem.text(git + "/packed-refs", limit: 16 << 20)) ?? ""
     let entry = packed.split(separator: "\n").first { $0.hasSuffix(" " + name) }

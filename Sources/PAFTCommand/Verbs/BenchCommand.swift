@@ -5,54 +5,130 @@ import PAFT
 
 struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "bench", abstract: "Measure kernels on this machine.",
-    subcommands: [GEMMBenchCommand.self])
-}
-
-struct GEMMBenchCommand: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    commandName: "gemm", abstract: "Matrix products, against the peak of the same micro-kernel.",
+    commandName: "bench", abstract: "Measure kernels on this machine, against its own limits.",
     discussion: """
+      Peak arithmetic and memory bandwidth are measured before and after the rows and between \
+      their samples. Without --threads: one worker, then all that are granted.
+
         paft bench gemm
         paft bench gemm --shape 4096x4096x4096 --dtype f32 --threads 4 --json
-        paft bench gemm --format csv > gemm.csv
+        paft bench gemm attention --model qwen2.5-0.5b --tokens 2048 --format md
+        paft bench loss --shape 2048x896x151936 --labelled 0.5 --dtype bf16
+        paft bench gemm --json > before.jsonl; paft bench gemm --baseline before.jsonl
+        paft bench step --model llama-3.2-1b --objective dpo --length 1024 --batch 4
+
+      Shapes: gemm MxNxK, attention HxHkvxTxD, loss TxDxV, elementwise TxD, merge N.
       """)
 
+  @Argument(
+    help: ArgumentHelp(
+      "gemm, attention, loss, elementwise, merge, step, stream, peak, team (default: all but step).",
+      valueName: "kind"))
+  var kinds: [BenchKind] = []
   @Option(
     name: .long, parsing: .singleValue,
-    help: ArgumentHelp(
-      "Rows x columns x reduced dimension. May be repeated.", valueName: "MxNxK"))
+    help: ArgumentHelp("Shape of one kind. May be repeated.", valueName: "AxBx…"))
   var shape: [String] = []
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Take the shapes of a model's layers: a folder with config.json, or "
+        + BenchModel.names.joined(separator: ", ") + ".", valueName: "name"))
+  var model: String?
+  @Option(name: .long, help: "Rows of activations, with --model.") var tokens = 1024
   @Option(name: .long, help: "Samples; the median counts.") var repetitions = 7
   @Option(name: .long, help: "text, csv, md or json; --json is --format json.")
   var format = Format.text
-  @OptionGroup var compute: ComputeArguments
+  @Option(
+    name: .long,
+    help: ArgumentHelp("An earlier --json result to compare with.", valueName: "file"))
+  var baseline: String?
+  @OptionGroup var step: StepArguments
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Operands of products: bf16, f32 or int8 (default: all; step: bf16)."))
+  var dtype: String?
+  @Option(
+    name: .long,
+    help: "Instruction set: reference, avx2, avx512, avx512bf16, amx (default: the fastest here).")
+  var isa: String?
+  @OptionGroup var team: ThreadArguments
   @OptionGroup var common: CommonOptions
 
   enum Format: String, CaseIterable, ExpressibleByArgument { case text, csv, md, json }
 
   func validate() throws {
-    for text in shape where BenchVerb.Shape(text) == nil {
-      throw ValidationError("--shape \(text): expected MxNxK, each from 1 to 1048576")
+    if let dtype, BenchType(rawValue: dtype) == nil {
+      throw ValidationError("--dtype \(dtype): expected bf16, f32 or int8")
+    }
+    guard tokens >= 1, tokens <= 1 << 20 else {
+      throw ValidationError("--tokens \(tokens): expected 1 to 1048576")
     }
   }
 
   func run() throws {
     var verb = BenchVerb()
-    if !shape.isEmpty { verb.shapes = shape.compactMap(BenchVerb.Shape.init) }
+    if !kinds.isEmpty { verb.kinds = kinds }
+    verb.shapes = shape
+    verb.model = model
+    verb.tokens = tokens
     verb.repetitions = repetitions
-    var rows: [BenchRow] = []
-    let asked = compute.options
-    for precision in asked.dtype.map({ [$0] }) ?? Recipe.Precision.allCases {
-      verb.compute = asked
-      verb.compute.dtype = precision
-      rows += try verb.run()
-    }
+    verb.baseline = baseline
+    verb.step = step.settings
+    if let labelled = step.labelled { verb.labelled = [labelled] }
+    verb.types = (step.baseDtype ?? dtype).flatMap(BenchType.init).map { [$0] } ?? []
+    verb.compute = ComputeOptions(threads: team.threads, isa: isa)
+    let result = try verb.run()
+    for warning in result.warnings { common.note("paft: warning: \(warning)") }
     switch common.json ? .json : format {
-    case .text: Terminal.output(BenchRow.table(rows))
-    case .csv: Terminal.output(BenchRow.csv(rows))
-    case .md: Terminal.output(BenchRow.markdown(rows))
-    case .json: for row in rows { Terminal.line(row.json) }
+    case .text: Terminal.output(BenchRow.table(result.rows, result.system))
+    case .csv: Terminal.output(BenchRow.csv(result.rows))
+    case .md: Terminal.output(BenchRow.markdown(result.rows, result.system))
+    case .json: for row in result.rows { Terminal.line(row.json) }
+    }
+  }
+}
+
+extension BenchKind: ExpressibleByArgument {}
+
+/// What a training step on random weights is made of.
+struct StepArguments: ParsableArguments {
+  @Option(name: .long, help: "Of a step: sft, dpo or orpo.") var objective = "sft"
+  @Option(name: .long, help: "Of a step: lora or full.") var adapter = Adapter.lora
+  @Option(name: .long, help: "Of a step: rank of the adapters.") var rank = 16
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Of a step: how the weights are kept: bf16 or f32.", valueName: "dtype"))
+  var baseDtype: String?
+  @Option(name: .long, help: "Of a step: tokens of a sequence.") var length = 512
+  @Option(name: .long, help: "Of a step: sequences (sft) or pairs.") var batch = 4
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Share of the rows that have a label (default: 1, of a step 0.5).", valueName: "share"))
+  var labelled: Double?
+
+  enum Adapter: String, CaseIterable, ExpressibleByArgument { case lora, full }
+
+  func validate() throws {
+    if let baseDtype, !["bf16", "f32"].contains(baseDtype) {
+      throw ValidationError("--base-dtype \(baseDtype): expected bf16 or f32")
+    }
+    if let labelled, !(labelled > 0 && labelled <= 1) {
+      throw ValidationError("--labelled \(labelled): expected a share above 0, at most 1")
+    }
+  }
+
+  var settings: StepSettings {
+    get {
+      var settings = StepSettings()
+      settings.objective = objective
+      settings.isFull = adapter == .full
+      settings.rank = rank
+      settings.length = length
+      settings.batch = batch
+      if let labelled { settings.labelled = labelled }
+      return settings
     }
   }
 }

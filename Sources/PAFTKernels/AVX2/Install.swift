@@ -12,6 +12,7 @@ func install(_ table: inout KernelTable) {
   install(&table.vectors)
   install(&table.optimizer)
   install(&table.attention)
+  install(&table.probe)
 }
 
 private func install(_ gemm: inout GEMMKernels) {

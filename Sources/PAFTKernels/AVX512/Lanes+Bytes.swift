@@ -45,6 +45,9 @@ extension Lanes: ByteVectors {
   @inline(__always) static func dotWords(_ sum: Integers, _ a: Quads, _ b: Quads) -> Integers {
     paft_dot_words_16(sum, a, b)
   }
+  @inline(__always) static func unknown(_ v: Quads) -> Quads {
+    paft_unknown_16(v)
+  }
 
   @inline(__always) static func float(_ v: Integers) -> F {
     paft_to_float_16(v)

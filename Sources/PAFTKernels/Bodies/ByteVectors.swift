@@ -22,6 +22,8 @@
   static func oddSigned(_ v: Quads) -> Quads
   static func splatWords(_ x: Int16) -> Quads
   static func dotWords(_ sum: Integers, _ a: Quads, _ b: Quads) -> Integers
+  /// The same value, of which the compiler knows nothing.
+  static func unknown(_ v: Quads) -> Quads
 
   // MARK: conversions
 

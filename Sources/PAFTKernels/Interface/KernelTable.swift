@@ -18,4 +18,5 @@ package struct KernelTable: Sendable {
   package var optimizer: OptimizerKernels
   package var integer: IntegerKernels
   package var attention: AttentionKernels
+  package var probe: ProbeKernels
 }

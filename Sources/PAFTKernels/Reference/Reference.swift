@@ -64,5 +64,7 @@ private func makeReference() -> KernelTable {
       packBT_s8: packBT_s8,
       packB_s8: packB_s8,
       compensation_s8: compensation_s8),
-    attention: referenceAttention)
+    attention: referenceAttention,
+    probe: ProbeKernels(
+      peak_f32: peak_f32, peak_bf16: peak_bf16, peak_u8s8: peak_u8s8, read_f32: read_f32))
 }

@@ -16,7 +16,12 @@ extension ModelConfiguration {
         hint: "a model is a Hugging Face folder with config.json, model.safetensors, tokenizer.json"
       )
     }
-    return try ConfigurationReader(json: JSON.read(path: path), path: path).configuration()
+    return try read(JSON.read(path: path), path: path)
+  }
+
+  /// The same from what a config.json holds; `path` is for messages.
+  package static func read(_ json: JSON, path: String) throws -> ModelConfiguration {
+    try ConfigurationReader(json: json, path: path).configuration()
   }
 }
 

@@ -41,14 +41,23 @@ package final class Trainable: @unchecked Sendable {
         on: executor
       ) { try folder.read($0, into: $1) }
     case .lora(let lora):
-      let store = try AdapterStore(lora, base.configuration, on: executor)
-      store.initialize(CounterRandom(seed: seed).stream("lora"))
-      store.repack(on: executor)
-      return try Trainable(
-        .adapter(store), store.table, base.configuration, values: store.master,
-        weights: store.applied(to: base.weights), optimizer: optimizer, keepsInitial: false,
+      return try adapter(
+        lora, beside: base.weights, base.configuration, optimizer: optimizer, seed: seed,
         on: executor)
     }
+  }
+
+  /// Low-rank factors beside weights that stay as they are.
+  package static func adapter(
+    _ lora: LoRAConfiguration, beside base: Weights, _ c: ModelConfiguration,
+    optimizer: Optimizer, seed: UInt64, on executor: Executor
+  ) throws -> Trainable {
+    let store = try AdapterStore(lora, c, on: executor)
+    store.initialize(CounterRandom(seed: seed).stream("lora"))
+    store.repack(on: executor)
+    return try Trainable(
+      .adapter(store), store.table, c, values: store.master, weights: store.applied(to: base),
+      optimizer: optimizer, keepsInitial: false, on: executor)
   }
 
   /// All weights, filled by `fill`: from a folder, or at random for a model that does not exist yet.

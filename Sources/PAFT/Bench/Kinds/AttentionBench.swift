@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTMachine
+import PAFTOps
+
+/// Causal attention of one sequence, HxHkvxTxD, forward alone and with its gradients.
+///
+/// Operations are those a causal mask leaves: two products of T(T+1)/2 pairs of positions forward,
+/// five backward, where scores are computed a second time.
+enum AttentionBench {
+  static func job(_ shape: BenchShape) -> BenchJob {
+    let (heads, keyHeads, tokens, size) = (shape[0], shape[1], shape[2], shape[3])
+    let width = heads * size
+    let keyWidth = keyHeads * size
+    // Queries, output and their gradients, keys and values with theirs and their packed copies.
+    let bytes = 4 * tokens * (8 * width + 24 * keyWidth + 64 * heads) + (512 << 20)
+    return BenchJob(kind: .attention, bytes: bytes) { session in
+      let executor = session.executor
+      executor.withScratch { scratch in
+        func matrix(_ columns: Int, _ name: String) -> Matrix {
+          Matrix.random(tokens, columns, name, scale: 4, in: scratch, on: executor)
+        }
+        let (q, k, v) = (matrix(width, "q"), matrix(keyWidth, "k"), matrix(keyWidth, "v"))
+        let output = matrix(width, "o")
+        let dOutput = matrix(width, "do")
+        let (dq, dk, dv) = (matrix(width, "dq"), matrix(keyWidth, "dk"), matrix(keyWidth, "dv"))
+        let lse = scratch.allocate(Float.self, count: tokens * heads)
+        let starts = scratch.allocate(Int.self, count: 2)
+        starts[0] = 0
+        starts[1] = tokens
+        let sequences = Sequences(starts: UnsafePointer(starts), count: 1)
+        let layer = AttentionShape(
+          heads: heads, keyHeads: keyHeads, headSize: size, window: nil)
+        func forward() {
+          Attention.forward(
+            q: q, k: k, v: v, sequences: sequences, shape: layer, into: output, lse: lse,
+            on: executor)
+        }
+        func backward() {
+          Attention.backward(
+            dOutput: dOutput, output: output, q: q, k: k, v: v, lse: lse, sequences: sequences,
+            shape: layer, dq: dq, dk: dk, dv: dv, on: executor)
+        }
+        let flops = forwardFlops(shape)
+        let once = 8 * Double(tokens) * Double(width + keyWidth)
+        session.measure(
+          "attention", shape.description, "forward", flops: flops, bytes: once, forward)
+        session.measure(
+          "attention", shape.description, "forward+backward", flops: 3.5 * flops,
+          bytes: 3.5 * once
+        ) {
+          forward()
+          backward()
+        }
+      }
+    }
+  }
+
+  static func forwardFlops(_ shape: BenchShape) -> Double {
+    let (heads, tokens, size) = (Double(shape[0]), Double(shape[2]), Double(shape[3]))
+    return 4 * heads * size * tokens * (tokens + 1) / 2
+  }
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTBase
+import PAFTMachine
+import PAFTModels
+import PAFTOps
+import PAFTText
+import PAFTTraining
+
+/// A training step that needs no files: its model's shape, its objective, its batch.
+package struct StepSettings: Sendable, Equatable {
+  /// sft, dpo or orpo.
+  package var objective = "sft"
+  package var isFull = false
+  package var rank = 16
+  /// Tokens of a sequence, and sequences (sft) or pairs of a step.
+  package var length = 512
+  package var batch = 4
+  /// Share of a sequence, at its end, that has labels: the answer.
+  package var labelled = 0.5
+
+  package static let objectives = ["sft", "dpo", "orpo"]
+
+  package init() {}
+
+  /// Throws a usage fault for what cannot be run.
+  package func check() throws(Fault) {
+    guard Self.objectives.contains(objective) else {
+      throw Fault(
+        .usage, "--objective \(objective): expected \(Self.objectives.joined(separator: ", "))")
+    }
+    for (name, value, range) in [
+      ("length", length, 2...(1 << 20)), ("batch", batch, 1...(1 << 20)), ("rank", rank, 1...4096),
+    ] where !range.contains(value) {
+      throw Fault(
+        .usage, "--\(name) \(value): expected \(range.lowerBound) to \(range.upperBound)")
+    }
+    guard labelled > 0, labelled <= 1 else {
+      throw Fault(
+        .usage, "--labelled \(Numbers.short(labelled)): expected a share above 0, at most 1")
+    }
+  }
+
+  /// Labels of one answer.
+  var answer: Int { min(length - 1, max(1, Int((labelled * Double(length)).rounded()))) }
+  var sequences: Int { objective == "sft" ? batch : 2 * batch }
+  /// As a trainer counts them that computes every sequence in full.
+  var tokens: Int { sequences * length }
+
+  /// Rows of the output head in a step: answers, and for ORPO the chosen sequence's prompt.
+  var headRows: Int {
+    sequences * answer + (objective == "orpo" ? batch * (length - answer - 1) : 0)
+  }
+
+  /// Operations of one step: products, attention and head, forward and backward, nothing computed
+  /// twice. A frozen base has no gradient of weights, and none beneath its first layer's inputs.
+  package func flops(_ c: ModelConfiguration) -> Double {
+    let tokens = Double(self.tokens)
+    let linear = Module.allCases.reduce(0.0) {
+      $0 + Double(c.layers) * Double(c.outputs($1)) * Double(c.inputs($1))
+    }
+    let adapter = Module.allCases.reduce(0.0) {
+      $0 + Double(c.layers * rank) * Double(c.outputs($1) + c.inputs($1))
+    }
+    let first = Double(c.hidden) * Double(c.queryWidth + 2 * c.keyWidth)
+    let products =
+      isFull ? 6 * linear * tokens : (4 * linear - 2 * first + 6 * adapter) * tokens
+    let attention =
+      3.5 * Double(sequences * c.layers)
+      * AttentionBench.forwardFlops(BenchShape(c.heads, c.keyHeads, length, c.headSize))
+    let head = (isFull ? 6 : 4) * Double(headRows) * Double(c.hidden) * Double(c.vocabulary)
+    return products + attention + head
+  }
+}
+
+/// The branch of such a step: random weights, random tokens, ready to advance.
+final class SyntheticStep {
+  let branch: Branch
+
+  /// - Parameter steps: how often it will advance, at most.
+  init(
+    _ c: ModelConfiguration, _ settings: StepSettings, steps: Int, on executor: Executor
+  ) throws {
+    let configuration = try Self.configuration(settings, steps: steps)
+    let data = Self.data(c, settings)
+    let table = ParameterTable.decoder(c)
+    let optimizer = configuration.optimizer
+    let trainable: Trainable
+    switch configuration.adaptation {
+    case .full:
+      trainable = try Trainable.full(
+        table, c, optimizer: optimizer, keepsInitial: false, on: executor
+      ) { Self.fill($0, $1, on: executor) }
+    case .lora(let lora):
+      let base = try WeightStore(
+        table, c, keepsMaster: false, backward: true, name: "base", on: executor
+      ) { Self.fill($0, $1, on: executor) }
+      trainable = try Trainable.adapter(
+        lora, beside: base.weights, c, optimizer: optimizer, seed: 1, on: executor)
+    }
+    branch = try Branch(
+      configuration, base: nil, model: c, trainable: trainable, data: data, on: executor)
+  }
+
+  private static func configuration(_ settings: StepSettings, steps: Int) throws
+    -> BranchConfiguration
+  {
+    let objective: Objective =
+      settings.objective == "sft"
+      ? .sft : .preference(try PreferenceObjective(losses: [settings.objective]))
+    return BranchConfiguration(
+      name: "bench", objective: objective,
+      adaptation: settings.isFull ? .full : .lora(LoRAConfiguration(rank: settings.rank)),
+      optimizer: .adamW(try AdamW()), learningRate: 1e-5, maxSteps: steps,
+      batchSize: settings.batch, shuffle: false)
+  }
+
+  private static func data(_ c: ModelConfiguration, _ settings: StepSettings) -> TrainingData {
+    let random = CounterRandom(seed: 1).stream("tokens")
+    var next: UInt64 = 0
+    func ids(_ count: Int) -> [Int32] {
+      (0..<count).map { _ in
+        next += 1
+        return Int32(random.integer(next, below: c.vocabulary))
+      }
+    }
+    let prompt = settings.length - settings.answer
+    if settings.objective == "sft" {
+      return .sequences(
+        (0..<settings.batch).map { _ in
+          let all = ids(settings.length)
+          let labels = all.indices.map { $0 < prompt ? Record.ignored : all[$0] }
+          return SFTExample(ids: all, labels: labels)
+        })
+    }
+    return .pairs(
+      (0..<settings.batch).map { _ in
+        PreferenceExample(
+          prompt: ids(prompt), chosen: ids(settings.answer), rejected: ids(settings.answer))
+      })
+  }
+
+  /// Uniform with deviation 0.02, norms one, biases zero: the sizes of a real model's activations,
+  /// so that no denormal and no infinity has a say in the time.
+  private static func fill(
+    _ row: Parameter, _ target: UnsafeMutablePointer<Float>, on executor: Executor
+  ) {
+    let stream = CounterRandom(seed: 1).stream(row.name)
+    executor.parallel(row.count, grain: 4096) { range in
+      if row.isMatrix {
+        for i in range {
+          target[i] = Float((stream.uniform(UInt64(i)) - 0.5) * 0.0693)
+        }
+      } else {
+        var value: Float = 1
+        if case .bias = row.role { value = 0 }
+        for i in range { target[i] = value }
+      }
+    }
+  }
+
+  /// Scratch of its passes.
+  static func scratch(_ c: ModelConfiguration, _ settings: StepSettings) throws -> Int {
+    TrainingScratch.bytes(
+      c, try configuration(settings, steps: 1), longest: settings.length,
+      largestTensor: ParameterTable.decoder(c).rows.reduce(0) { max($0, 4 * $1.count) })
+  }
+}
