@@ -86,26 +86,28 @@ package enum GEMM {
     ).run(0..<a.panels, 0..<b.panels, kernels)
   }
 
-  /// Workers side by side: `rows` ranges of A panels times `columns` ranges of B panels. Two workers
-  /// on 22 x 14 panels whose last row panel is a third full: by rows 66 : 62, by columns even.
+  /// Workers side by side: `rows` ranges of A panels times `columns` ranges of B panels.
+  ///
+  /// Rows first: a worker has just packed these rows of A, and another's would come line by line out of
+  /// that one's caches (two cores, BF16, forward with packing: 1024x128x896 52...85 % of peak by
+  /// columns, 91 by rows; 1024x896x896 89, 97). Columns only for a better balance: of 22 x 14 panels
+  /// whose last row panel is a third full two workers would get 66 : 62 by rows.
   struct Grid {
     private(set) var rows = 1
     private(set) var columns = 1
     var workers: Int { rows * columns }
 
-    /// The grid whose largest part is smallest; among equals the one that reads least.
     init(_ a: PackedRows, _ b: PackedMatrix, workers: Int) {
       if workers == 1 { return }
-      var best = Int.max
-      for rows in 1...min(workers, a.panels) {
+      var least = Int.max
+      for rows in stride(from: min(workers, a.panels), through: 1, by: -1) {
         let columns = min(workers / rows, b.panels)
         let down = Self.largest(a.panels, rows, last: a.rows(of: a.panels - 1), full: a.tile.rows)
         let across = Self.largest(
           b.panels, columns, last: b.columns(of: b.panels - 1), full: b.tile.columns)
-        // Products to be made, and weighted less the rows and columns to be read for them.
-        let cost = down * across * 64 + down + across
-        if cost < best {
-          best = cost
+        // Better by a part in 64.
+        if least == Int.max || down * across < least - least / 64 {
+          least = down * across
           (self.rows, self.columns) = (rows, columns)
         }
       }
