@@ -14,7 +14,8 @@ package enum Knobs {
   }
 
   package static let all: [Knob] = [
-    Knob(name: "PAFT_ISA", meaning: "force a kernel table: reference, avx2, avx512, avx512bf16, amx"),
+    Knob(
+      name: "PAFT_ISA", meaning: "force a kernel table: reference, avx2, avx512, avx512bf16, amx"),
     Knob(name: "PAFT_THREADS", meaning: "worker threads, at most the CPUs granted"),
     Knob(name: "PAFT_PIN", meaning: "0 leaves workers unpinned (default 1)"),
     Knob(name: "PAFT_DATA", meaning: "folder of real models and data for the tests"),

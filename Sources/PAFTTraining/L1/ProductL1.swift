@@ -72,7 +72,8 @@ package struct ProductL1: @unchecked Sendable {
         product(row, at, width, scratch, kernels)
         kernels.vectors.sign_f32(scratch, width)
         for k in 0..<rank {
-          kernels.vectors.axpy_f32(dA + k * self.in + at, scratch, factor * b[row * rank + k], width)
+          kernels.vectors.axpy_f32(
+            dA + k * self.in + at, scratch, factor * b[row * rank + k], width)
         }
       }
     }
