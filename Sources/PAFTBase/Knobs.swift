@@ -29,6 +29,9 @@ package enum Knobs {
       throw Fault(
         .configuration, "environment variable PAFT_THREADS is '\(text)', expected a number >= 1")
     }
+    if let text = value("PAFT_PIN"), text != "0", text != "1" {
+      throw Fault(.configuration, "environment variable PAFT_PIN is '\(text)', expected 0 or 1")
+    }
   }
 
   package static var pin: Bool { value("PAFT_PIN") != "0" }

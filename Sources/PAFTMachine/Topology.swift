@@ -67,7 +67,4 @@ package struct Topology: Sendable, Equatable {
 
   package var packages: [Int] { Set(cpus.map(\.package)).sorted() }
   package var coreCount: Int { Set(cpus.map(\.core)).count }
-
-  /// Hardware threads of the core that `cpu` belongs to.
-  package func siblings(of cpu: CPU) -> [Int] { cpus.filter { $0.core == cpu.core }.map(\.id) }
 }

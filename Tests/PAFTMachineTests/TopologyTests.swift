@@ -33,7 +33,7 @@ struct TopologyTests {
     #expect(topology.model == "AMD EPYC 7302 16-Core Processor")
     #expect(topology.packages == [0, 1])
     #expect(topology.coreCount == 16)
-    #expect(topology.siblings(of: topology.cpus[21]) == [5, 21])
+    #expect(topology.cpus[5].core == topology.cpus[21].core)
     #expect(topology.caches.l1 == 32 << 10)
     #expect(topology.caches.l2 == 512 << 10)
     #expect(topology.caches.l3 == 16 << 20)

@@ -44,9 +44,7 @@ struct IntegerBaseTests {
       let losses = try JSON.read(path: fixture.folder + "/golden_int8.json")
       let base = try BaseModel(
         ModelFolder(fixture.folder), backward: true, quantizes: true, on: executor)
-      let folder = try AdapterFolder(fixture.folder + "/adapter", base.configuration)
-      let store = try AdapterStore(folder.configuration, base.configuration, on: executor)
-      try folder.load(into: store, on: executor)
+      let store = try fixture.adapter(on: base, executor)
       let weights = store.applied(to: base.weights)
       let decoder = try Decoder(
         base.configuration, maxTokens: 64, checkpointing: test.checkpointing, on: executor)
@@ -126,9 +124,7 @@ struct IntegerBaseTests {
           let fixture = try ModelFixture(name)
           let base = try BaseModel(
             ModelFolder(fixture.folder), backward: true, quantizes: true, on: executor)
-          let folder = try AdapterFolder(fixture.folder + "/adapter", base.configuration)
-          let store = try AdapterStore(folder.configuration, base.configuration, on: executor)
-          try folder.load(into: store, on: executor)
+          let store = try fixture.adapter(on: base, executor)
           let decoder = try Decoder(base.configuration, maxTokens: 64, on: executor)
           return executor.withScratch { scratch in
             let flat = scratch.allocate(Float.self, count: store.table.floats)

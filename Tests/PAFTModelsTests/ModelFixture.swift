@@ -41,6 +41,14 @@ struct ModelFixture {
     try TensorArchive(path: folder + "/" + file)
   }
 
+  /// The fixture's adapter on its base.
+  func adapter(on base: BaseModel, _ executor: Executor) throws -> AdapterStore {
+    let files = try AdapterFolder(folder + "/adapter", base.configuration)
+    let store = try AdapterStore(files.configuration, base.configuration, on: executor)
+    try files.load(into: store, on: executor)
+    return store
+  }
+
   var tokens: Int { sequences.reduce(0) { $0 + $1.ids.count } }
 
   /// All sequences packed into one batch.

@@ -76,9 +76,7 @@ struct ModelGoldenTests {
       let golden = try fixture.golden("golden.safetensors")
       let goldenGradients = try fixture.golden("adapter/golden_grads.safetensors")
       let base = try BaseModel(ModelFolder(fixture.folder), backward: true, on: executor)
-      let folder = try AdapterFolder(fixture.folder + "/adapter", base.configuration)
-      let store = try AdapterStore(folder.configuration, base.configuration, on: executor)
-      try folder.load(into: store, on: executor)
+      let store = try fixture.adapter(on: base, executor)
       let weights = store.applied(to: base.weights)
       let decoder = try Decoder(
         base.configuration, maxTokens: 64, checkpointing: test.checkpointing, on: executor)

@@ -238,7 +238,9 @@ struct BadInputTests {
     let shelf = Shelf()
     defer { shelf.remove() }
     let rows = try shelf.file("rows.jsonl", "{\"input_ids\":[1,2,3]}\n")
-    for (name, value) in [("PAFT_ISA", "mmx"), ("PAFT_THREADS", "abc"), ("PAFT_THREADS", "0")] {
+    for (name, value) in [
+      ("PAFT_ISA", "mmx"), ("PAFT_THREADS", "abc"), ("PAFT_THREADS", "0"), ("PAFT_PIN", "maybe"),
+    ] {
       try fails(
         ["score", "--model", shelf.sound, "--data", rows], 78, ["'\(value)'"],
         environment: [name: value])

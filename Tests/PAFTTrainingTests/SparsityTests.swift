@@ -6,55 +6,8 @@ import PAFTKernelInterface
 import PAFTTraining
 import Testing
 
-@Suite("Sparsity: thresholds, statistics, controller")
+@Suite("Sparsity: soft thresholds, controller")
 struct SparsityTests {
-  @Test("The published example counts as zero what it should for each threshold")
-  func statistics() {
-    let d: [Float] = [0, 1e-9, -2e-6, 3e-5, -5e-4, 0, 0, 2e-7]
-    var whole = SparsityStatistics(weightRMS: 1e-3)
-    whole.add(d, count: 8)
-    let expected = [0.375, 0.5, 0.5, 0.625, 0.75, 0.875]
-    for (t, share) in expected.enumerated() { #expect(whole.sparsity(t) == share) }
-    #expect(whole.relativeSparsity == 0.625)
-    #expect(abs(whole.sumAbsolute - 5.32201e-4) < 1e-9)
-    #expect(whole.largest == 5e-4)
-    var pieces = SparsityStatistics(weightRMS: 1e-3)
-    var second = SparsityStatistics(weightRMS: 1e-3)
-    pieces.add(d, count: 3)
-    second.add(Array(d[3...]), count: 5)
-    pieces.merge(second)
-    for t in 0..<6 { #expect(pieces.sparsity(t) == expected[t]) }
-    #expect(pieces.count == 8 && abs(pieces.norm - whole.norm) < 1e-18)
-    pieces.reset()
-    #expect(pieces.count == 0 && pieces.sparsity(0) == 0 && pieces.rms == 0)
-  }
-
-  @Test("Quantiles are right to three percent, and exactly zero where the delta is")
-  func quantiles() {
-    let random = CounterRandom(seed: 4)
-    var d = (0..<10_000).map { Float(random.uniform(UInt64($0)) * 1e-3) }
-    for i in 0..<5000 { d[i] = 0 }
-    var statistics = SparsityStatistics()
-    statistics.add(d, count: d.count)
-    let sorted = d.sorted()
-    for share in [0.6, 0.75, 0.9, 0.99, 1.0] {
-      let exact = Double(sorted[Int((share * 10_000).rounded(.up)) - 1])
-      #expect(abs(statistics.quantile(share) - exact) < 0.03 * exact, "\(share)")
-    }
-    #expect(statistics.quantile(0.25) == 0 && statistics.quantile(0.5) == 0)
-  }
-
-  @Test("What bf16 weights see of a small delta")
-  func deployed() {
-    let weights = [0.01, 0.01, 0.01, 0.5].map { BF16(Float($0)).bits }
-    var found = [Float](repeating: .nan, count: 4)
-    found.withUnsafeMutableBufferPointer {
-      DeployedDelta.compute(
-        weights: weights, delta: [1e-5, 4e-5, 1e-4, 1e-3], into: $0.baseAddress!, count: 4)
-    }
-    #expect(found == [0, 0x1p-14, 0x1p-13, 0])
-  }
-
   @Test("Soft thresholding of factors")
   func softThreshold() {
     var x: [Float] = [0.5, -0.2, 0.05, -0.03, 0, .nan]
