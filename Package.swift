@@ -148,8 +148,8 @@ let package = Package(
     .testTarget(
       name: "PAFTTrainingTests",
       dependencies: [
-        "PAFTTraining", "PAFTModels", "PAFTOps", "PAFTKernelInterface", "PAFTTestSupport",
-        "CAllocationCounter",
+        "PAFTTraining", "PAFTModels", "PAFTOps", "PAFTKernelInterface", "PAFTKernels",
+        "PAFTTestSupport", "CAllocationCounter",
       ]),
     .testTarget(
       name: "PAFTMergingTests",

@@ -2,7 +2,7 @@
 
 import PAFTBase
 import PAFTFormats
-import PAFTKernelInterface
+import PAFTKernels
 import PAFTTestSupport
 import PAFTTraining
 import Testing
@@ -35,34 +35,36 @@ struct ProductL1Tests {
       scale: 0.5)
   }
 
-  /// `rowCuts` and `tileCuts`: the units of different workers, last first.
-  func run(_ f: Factors, lambda: Float, rowCuts: [Int] = [], tileCuts: [Int] = []) -> Answer {
+  /// Units last first where `backwards`, as workers might take them.
+  func run(
+    _ f: Factors, lambda: Float, backwards: Bool = false, _ kernels: KernelTable = .reference
+  ) -> Answer {
     var answer = Answer(
       dA: Array(repeating: 0, count: f.a.count), dB: Array(repeating: 0, count: f.b.count))
-    var scratch = [Float](repeating: .nan, count: ProductL1.tile)
+    withProduct(f) { product, scratch in
+      func units(_ count: Int) -> [Int] { backwards ? (0..<count).reversed() : Array(0..<count) }
+      for tile in units(product.rowTiles) {
+        product.addRows(tile: tile, lambda: lambda, dB: &answer.dB, scratch: scratch, kernels)
+      }
+      for tile in units(product.columnTiles) {
+        product.addColumns(tile: tile, lambda: lambda, dA: &answer.dA, scratch: scratch, kernels)
+        answer.penalty +=
+          product.measure(tile: tile, threshold: 0, scratch: scratch, kernels).norm
+      }
+    }
+    return answer
+  }
+
+  /// With scratch full of NaN.
+  func withProduct(_ f: Factors, _ body: (ProductL1, UnsafeMutablePointer<Float>) -> Void) {
     f.a.withUnsafeBufferPointer { a in
       f.b.withUnsafeBufferPointer { b in
         let product = ProductL1(
           a: a.baseAddress!, b: b.baseAddress!, out: f.out, in: f.in, rank: f.rank, scale: f.scale)
-        scratch.withUnsafeMutableBufferPointer { scratch in
-          answer.dB.withUnsafeMutableBufferPointer { dB in
-            for (lower, upper) in zip([0] + rowCuts, rowCuts + [f.out]).reversed() {
-              answer.penalty += product.addRows(
-                lower..<upper, lambda: lambda, dB: dB.baseAddress!, scratch: scratch.baseAddress!,
-                .reference)
-            }
-          }
-          answer.dA.withUnsafeMutableBufferPointer { dA in
-            for (lower, upper) in zip([0] + tileCuts, tileCuts + [product.tiles]).reversed() {
-              product.addTiles(
-                lower..<upper, lambda: lambda, dA: dA.baseAddress!, scratch: scratch.baseAddress!,
-                .reference)
-            }
-          }
-        }
+        var scratch = [Float](repeating: .nan, count: product.scratch)
+        scratch.withUnsafeMutableBufferPointer { body(product, $0.baseAddress!) }
       }
     }
-    return answer
   }
 
   /// lambda * sum|s B A| in Double, plain.
@@ -139,13 +141,47 @@ struct ProductL1Tests {
     #expect(abs(0.1 * found.penalty - penalty(f, lambda: 0.1, a: a, b: b)) < 1e-5)
   }
 
-  @Test("However rows and tiles are shared out, the gradient's bits are the same")
+  @Test("However units are shared out, the bits are the same")
   func blocking() {
-    let f = factors(out: 33, in: 3 * ProductL1.tile + 17, rank: 4, seed: 6)
+    let f = factors(out: 129, in: 3 * ProductL1.tile + 17, rank: 5, seed: 6)
     let whole = run(f, lambda: 0.01)
-    let cut = run(f, lambda: 0.01, rowCuts: [1, 16, 32], tileCuts: [1, 2, 3])
-    #expect(whole.dA == cut.dA && whole.dB == cut.dB)
-    #expect(abs(whole.penalty - cut.penalty) < 1e-9 * whole.penalty)
+    let other = run(f, lambda: 0.01, backwards: true)
+    #expect(whole.dA == other.dA && whole.dB == other.dB)
+    #expect(abs(whole.penalty - other.penalty) < 1e-9 * whole.penalty)
+  }
+
+  /// Factors of whole numbers: every sum below is exact in Float, and many entries are exactly zero.
+  @Test("Every table gives what the definition gives", arguments: KernelTable.available)
+  func tables(kernels: KernelTable) {
+    for (out, columns, rank) in [(1, 1, 1), (3, 65, 2), (64, 64, 4), (67, 130, 7), (200, 63, 16)] {
+      var f = factors(out: out, in: columns, rank: rank, seed: 9)
+      f.a = f.a.map { ($0 * 3).rounded() }
+      f.b = f.b.map { ($0 * 3).rounded() }
+      var expected = Answer(
+        dA: Array(repeating: 0, count: f.a.count), dB: Array(repeating: 0, count: f.b.count))
+      var zeros = 0
+      for i in 0..<out {
+        for j in 0..<columns {
+          var p: Float = 0
+          for k in 0..<rank { p += f.b[i * rank + k] * f.a[k * columns + j] }
+          expected.penalty += Double(abs(f.scale * p))
+          if abs(f.scale * p) <= 1 { zeros += 1 }
+          let sign: Float = p > 0 ? 1 : p < 0 ? -1 : 0
+          for k in 0..<rank {
+            expected.dB[i * rank + k] += sign * f.a[k * columns + j]
+            expected.dA[k * columns + j] += sign * f.b[i * rank + k]
+          }
+        }
+      }
+      #expect(run(f, lambda: 2, kernels) == expected, "\(out)x\(columns)x\(rank)")
+      var within = 0
+      withProduct(f) { product, scratch in
+        for tile in 0..<product.columnTiles {
+          within += product.measure(tile: tile, threshold: 1, scratch: scratch, kernels).within
+        }
+      }
+      #expect(within == zeros, "\(out)x\(columns)x\(rank)")
+    }
   }
 
   @Test("Scaling A by k and B by 1/k changes neither penalty nor product")
@@ -169,24 +205,5 @@ struct ProductL1Tests {
     let found = run(f, lambda: 0.1)
     #expect(found.penalty == 0)
     #expect(found.dA.allSatisfy { $0 == 0 } && found.dB.allSatisfy { $0 == 0 })
-  }
-
-  @Test("A row of the delta is s B A")
-  func delta() {
-    let f = factors(out: 4, in: 300, rank: 3, seed: 8)
-    var values = [Float](repeating: .nan, count: 300)
-    f.a.withUnsafeBufferPointer { a in
-      f.b.withUnsafeBufferPointer { b in
-        values.withUnsafeMutableBufferPointer {
-          ProductL1(
-            a: a.baseAddress!, b: b.baseAddress!, out: 4, in: 300, rank: 3, scale: 0.5
-          ).delta(2, into: $0.baseAddress!, .reference)
-        }
-      }
-    }
-    for j in 0..<300 {
-      let exact = (0..<3).reduce(0.0) { $0 + Double(f.b[6 + $1]) * Double(f.a[$1 * 300 + j]) } / 2
-      #expect(abs(Double(values[j]) - exact) < 1e-6)
-    }
   }
 }

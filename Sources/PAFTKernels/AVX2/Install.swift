@@ -17,6 +17,7 @@ func install(_ table: inout KernelTable) {
 }
 
 private func install(_ gemm: inout GEMMKernels) {
+  gemm.multiplyUnpacked_f32 = { multiplyUnpacked_f32(Lanes.self, $0, $1, $2, $3, $4, $5, $6, $7) }
   gemm.packA_f32 = { packA_f32(Lanes.self, $0, $1, $2, $3, $4) }
   gemm.packA_bf16 = { packA_bf16(Lanes.self, $0, $1, $2, $3, $4) }
   gemm.packAT_f32 = { packAT_f32(Lanes.self, $0, $1, $2, $3, $4) }

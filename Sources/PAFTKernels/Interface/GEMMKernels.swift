@@ -68,6 +68,17 @@ package struct GEMMKernels: Sendable {
       _ columns: Int, _ alpha: Float, _ addend: In?, _ ldAddend: Int
     ) -> Void
 
+  /// C[rows, 64] = L·X, or C + L·X when `accumulate` != 0, of operands as they lie, for factors that
+  /// are used once: L's value (i, j) is l[i * lRow + j * lStep], X is [steps, 64]. Products are fused
+  /// and summed in the order of `steps`, so L·X and its transpose by the transposed operands have the
+  /// same bits. C does not overlap the others.
+  package var multiplyUnpacked_f32:
+    @convention(c) (
+      _ c: Out, _ accumulate: Int, _ l: In, _ lRow: Int, _ lStep: Int, _ x: In, _ rows: Int,
+      _ steps: Int
+    ) -> Void
+  package static let unpackedColumns = 64
+
   /// One A panel from row-major source [rows, k] with row stride `stride`; rows <= MR.
   package var packA_f32:
     @convention(c) (_ dst: Out, _ src: In, _ rows: Int, _ k: Int, _ stride: Int) -> Void

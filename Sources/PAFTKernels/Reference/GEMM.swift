@@ -68,3 +68,20 @@ func strip_bf16(
     }
   }
 }
+
+func multiplyUnpacked_f32(
+  _ c: KernelTable.Out, _ accumulate: Int, _ l: KernelTable.In, _ lRow: Int, _ lStep: Int,
+  _ x: KernelTable.In, _ rows: Int, _ steps: Int
+) {
+  let width = GEMMKernels.unpackedColumns
+  for row in 0..<rows {
+    for column in 0..<width {
+      let at = row &* width &+ column
+      var sum = accumulate != 0 ? Double(c[at]) : 0
+      for step in 0..<steps {
+        sum += Double(l[row &* lRow &+ step &* lStep]) * Double(x[step &* width &+ column])
+      }
+      c[at] = Float(sum)
+    }
+  }
+}

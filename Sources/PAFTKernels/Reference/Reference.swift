@@ -19,6 +19,7 @@ private func makeReference() -> KernelTable {
       strip_bf16: strip_bf16,
       fewRows_f32: { strip_f32($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $2, 0, 0) },
       fewRows_bf16: { strip_bf16($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $2, 0, 0) },
+      multiplyUnpacked_f32: multiplyUnpacked_f32,
       packA_f32: packA_f32,
       packA_bf16: packA_bf16,
       packAT_f32: packAT_f32,

@@ -9,8 +9,7 @@ import PAFTOps
 /// The L1 penalty on a branch's delta, once per optimizer step and outside of clipping:
 /// its gradient before the update (product form), its proximal step after it (full delta, factors).
 struct PenaltyStep {
-  /// Rows of B, or floats of a flat buffer, per work unit: fixed, so sums have one order.
-  private static let rowBlock = 16
+  /// Floats of a flat buffer per work unit: fixed, so sums have one order.
   private static let floatBlock = 1 << 14
 
   private let penalty: L1Penalty
@@ -59,18 +58,18 @@ struct PenaltyStep {
     for pair in products {
       let product = view(pair)
       executor.withScratch { scratch in
-        let lines = scratch.allocate(Float.self, count: executor.workers * ProductL1.tile)
-        let blocks = (product.out + Self.rowBlock - 1) / Self.rowBlock
-        executor.interleaved(blocks) { block, worker in
-          let rows = block * Self.rowBlock..<min(product.out, (block + 1) * Self.rowBlock)
-          _ = product.addRows(
-            rows, lambda: strength, dB: trainable.gradient + pair.b.offset,
-            scratch: lines + worker * ProductL1.tile, executor.kernels)
-        }
-        executor.interleaved(product.tiles) { tile, worker in
-          product.addTiles(
-            tile..<tile + 1, lambda: strength, dA: trainable.gradient + pair.a.offset,
-            scratch: lines + worker * ProductL1.tile, executor.kernels)
+        let rooms = scratch.allocate(Float.self, count: executor.workers * product.scratch)
+        executor.interleaved(product.columnTiles + product.rowTiles) { unit, worker in
+          let room = rooms + worker * product.scratch
+          if unit < product.columnTiles {
+            product.addColumns(
+              tile: unit, lambda: strength, dA: trainable.gradient + pair.a.offset, scratch: room,
+              executor.kernels)
+          } else {
+            product.addRows(
+              tile: unit - product.columnTiles, lambda: strength,
+              dB: trainable.gradient + pair.b.offset, scratch: room, executor.kernels)
+          }
         }
       }
     }
@@ -173,25 +172,20 @@ struct PenaltyStep {
     Double, Int
   ) {
     executor.withScratch { scratch in
-      let blocks = (product.out + Self.rowBlock - 1) / Self.rowBlock
-      let lines = scratch.allocate(Float.self, count: executor.workers * product.in)
-      let norms = scratch.allocate(Double.self, count: max(1, blocks))
-      let zeros = scratch.allocate(Int.self, count: max(1, blocks))
-      executor.interleaved(blocks) { block, worker in
-        let line = lines + worker * product.in
-        norms[block] = 0
-        zeros[block] = 0
-        for row in block * Self.rowBlock..<min(product.out, (block + 1) * Self.rowBlock) {
-          product.delta(row, into: line, executor.kernels)
-          norms[block] += executor.kernels.vectors.sumAbsolute_f32(line, product.in)
-          for i in 0..<product.in where abs(line[i]) <= threshold { zeros[block] += 1 }
-        }
+      let tiles = product.columnTiles
+      let rooms = scratch.allocate(Float.self, count: executor.workers * product.scratch)
+      let norms = scratch.allocate(Double.self, count: max(1, tiles))
+      let zeros = scratch.allocate(Int.self, count: max(1, tiles))
+      executor.interleaved(tiles) { tile, worker in
+        (norms[tile], zeros[tile]) = product.measure(
+          tile: tile, threshold: threshold, scratch: rooms + worker * product.scratch,
+          executor.kernels)
       }
       var norm = 0.0
       var count = 0
-      for block in 0..<blocks {
-        norm += norms[block]
-        count += zeros[block]
+      for tile in 0..<tiles {
+        norm += norms[tile]
+        count += zeros[tile]
       }
       return (norm, count)
     }
