@@ -10,7 +10,7 @@ import PAFTOps
 /// its gradient before the update (product form), its proximal step after it (full delta, factors).
 struct PenaltyStep {
   /// Floats of a flat buffer per work unit: fixed, so sums have one order.
-  private static let floatBlock = 1 << 14
+  private static let floatBlock = 1 << 12
 
   private let penalty: L1Penalty
   private let trainable: Trainable
@@ -121,23 +121,10 @@ struct PenaltyStep {
   private func within(
     _ bits: UInt32, _ initial: UnsafePointer<Float>, on executor: Executor
   ) -> Int {
-    var sum = 0
-    for row in penalised {
-      executor.withScratch { scratch in
-        let blocks = (row.count + Self.floatBlock - 1) / Self.floatBlock
-        let counts = scratch.allocate(Int.self, count: max(1, blocks))
-        executor.interleaved(blocks) { block, _ in
-          var count = 0
-          for i in block * Self.floatBlock..<min(row.count, (block + 1) * Self.floatBlock) {
-            let at = row.offset + i
-            if abs(trainable.values[at] - initial[at]).bitPattern <= bits { count += 1 }
-          }
-          counts[block] = count
-        }
-        for block in 0..<blocks { sum += counts[block] }
-      }
+    penalised.reduce(0) { sum, row in
+      sum
+        + measureFlat(row, from: initial, threshold: Float(bitPattern: bits), on: executor).within
     }
-    return sum
   }
 
   /// Sum of the absolute delta and its share of zeros (exact ones; for products, entries below
@@ -153,7 +140,8 @@ struct PenaltyStep {
       }
     } else {
       for row in penalised {
-        let (n, z) = measureFlat(row, on: executor)
+        let (n, z) = measureFlat(
+          row, from: penalty.form == .prox ? trainable.initial : nil, threshold: 0, on: executor)
         norm += n
         zeros += z
       }
@@ -191,31 +179,36 @@ struct PenaltyStep {
     }
   }
 
-  private func measureFlat(_ row: Parameter, on executor: Executor) -> (Double, Int) {
+  /// Of the values of a tensor, or of their delta where `initial` is given: sum|d|, and how many have
+  /// |d| <= threshold.
+  private func measureFlat(
+    _ row: Parameter, from initial: UnsafePointer<Float>?, threshold: Float, on executor: Executor
+  ) -> (norm: Double, within: Int) {
     executor.withScratch { scratch in
       let blocks = (row.count + Self.floatBlock - 1) / Self.floatBlock
       let norms = scratch.allocate(Double.self, count: max(1, blocks))
-      let zeros = scratch.allocate(Int.self, count: max(1, blocks))
-      let values = trainable.values + row.offset
-      let initial = penalty.form == .prox ? trainable.initial.map { $0 + row.offset } : nil
-      executor.interleaved(blocks) { block, _ in
-        var norm = 0.0
-        var count = 0
-        for i in block * Self.floatBlock..<min(row.count, (block + 1) * Self.floatBlock) {
-          let delta = initial.map { values[i] - $0[i] } ?? values[i]
-          norm += Double(abs(delta))
-          if delta == 0 { count += 1 }
+      let counts = scratch.allocate(Int.self, count: max(1, blocks))
+      let rooms = scratch.allocate(Float.self, count: executor.workers * Self.floatBlock)
+      let limit = scratch.allocate(Float.self, count: 1)
+      limit.pointee = threshold
+      let kernels = executor.kernels
+      executor.interleaved(blocks) { block, worker in
+        let first = block * Self.floatBlock
+        let count = min(Self.floatBlock, row.count - first)
+        var delta = UnsafePointer(trainable.values + row.offset + first)
+        if let initial {
+          let room = rooms + worker * Self.floatBlock
+          kernels.merging.difference_f32(room, delta, initial + row.offset + first, count)
+          delta = UnsafePointer(room)
         }
-        norms[block] = norm
-        zeros[block] = count
+        norms[block] = kernels.vectors.sumAbsolute_f32(delta, count)
+        counts[block] = 0
+        kernels.merging.countWithin_f32(counts + block, delta, count, limit, 1)
       }
-      var norm = 0.0
-      var count = 0
-      for block in 0..<blocks {
-        norm += norms[block]
-        count += zeros[block]
+      return (0..<blocks).reduce(into: (0.0, 0)) { sum, block in
+        sum.0 += norms[block]
+        sum.1 += counts[block]
       }
-      return (norm, count)
     }
   }
 }
