@@ -162,6 +162,17 @@ package final class Team: @unchecked Sendable {
     precondition(size == count, "Team.run inside a region, or libomp cut the team")
   }
 
+  /// Starts a thread that may run on any of the team's CPUs, for work beside the workers': a new thread
+  /// would stay on the root's.
+  package func beside(named name: String, _ body: @escaping @Sendable () -> Void) -> Running<Void> {
+    let cpus = isPinned ? cpus.map(Int32.init) : []
+    return Running(named: name) {
+      // Where it is refused, the thread has the root's CPU.
+      if !cpus.isEmpty { _ = paft_set_affinity(cpus, Int32(cpus.count)) }
+      body()
+    }
+  }
+
   /// The root's last region: sends the workers back to libomp's pool, asleep.
   func close() { Self.dismiss(workers: place.count) }
 

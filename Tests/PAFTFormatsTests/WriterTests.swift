@@ -47,6 +47,28 @@ private func values(_ count: Int, _ seed: UInt64) -> [Float] {
     }
   }
 
+  /// Where data is large, tensors of whole pages start on one: they are written past the page cache.
+  @Test func wholePagesStandOnPages() throws {
+    let shapes = [("a", [7]), ("b", [512, 1024]), ("c", [3, 5]), ("d", [2048]), ("e", [4096])]
+    let writer = try SafetensorsWriter(
+      folder: folder, tensors: shapes.map { TensorDeclaration($0.0, .bf16, $0.1) })
+    for (seed, (name, shape)) in shapes.enumerated() {
+      try writer.append(name, values(shape.reduce(1, *), UInt64(seed)))
+    }
+    try writer.finish()
+    let tensors = try TensorArchive(path: folder)
+    #expect(tensors.names == ["b", "d", "e", "a", "c"])
+    for (seed, (name, shape)) in shapes.enumerated() {
+      let entry = try #require(tensors[name])
+      #expect(
+        try entry.floats()
+          == values(shape.reduce(1, *), UInt64(seed)).map { BF16($0).float })
+      if entry.bytes.count % 4096 == 0 {
+        #expect(UInt(bitPattern: entry.bytes.baseAddress!) % 4096 == 0)
+      }
+    }
+  }
+
   @Test func roundingToHalfAgreesWithTheHardwareType() throws {
     #if !(os(macOS) && arch(x86_64))
       var inputs: [Float] = [

@@ -118,6 +118,56 @@ private func entries(_ name: String, _ n: Int) -> [Float] {
     }
   }
 
+  /// Sums in Double of n products differ by the order of n roundings.
+  @Test("What a report wants comes in one walk", arguments: KernelTable.available)
+  func measures(table: KernelTable) {
+    for n in awkwardLengths {
+      let (xs, ys) = (entries("x", n), entries("y", n))
+      let (x, y) = (Guarded(xs), Guarded(ys))
+      let limits: [Float] = [0, 1e-8, 1e-6, 0.25, 0.3, 0.5, 0.75]
+      for used in 0...limits.count {
+        var (squares, counts) = (2.0, [Int](repeating: 3, count: limits.count))
+        table.merging.measure_f32(
+          &squares, &counts, x.pointer, n, Guarded(limits).pointer, used)
+        #expect(
+          counts
+            == limits.indices.map { k in
+              3 + (k < used ? xs.count { abs($0) <= limits[k] } : 0)
+            })
+        let expected = xs.reduce(2) { $0 + Double($1) * Double($1) }
+        #expect(abs(squares - expected) <= Double(n + 1) * 0x1p-53 * expected)
+      }
+      var (dot, signs) = (-1.0, [10, 20])
+      table.merging.relate_f32(&dot, &signs, x.pointer, y.pointer, n)
+      let products = zip(xs, ys).map { Double($0) * Double($1) }
+      let size = products.reduce(1) { $0 + abs($1) }
+      #expect(abs(dot - products.reduce(-1, +)) <= Double(n + 1) * 0x1p-53 * size)
+      let both = zip(xs, ys).filter { $0 != 0 && $1 != 0 }
+      #expect(signs == [10 + both.count, 20 + both.count { ($0 < 0) != ($1 < 0) }])
+    }
+  }
+
+  /// Whoever measures need not ask apart.
+  @Test("Squares tell of what is not finite", arguments: KernelTable.available)
+  func squaresOfNotFinite(table: KernelTable) {
+    let limit = Guarded([Float(0.5)])
+    for n in [1, 9, 40, 133] {
+      for at in 0..<n {
+        for bad in [Float.nan, -.infinity] {
+          var xs = [Float](repeating: .greatestFiniteMagnitude, count: n)
+          xs[at] = bad
+          var (squares, counts) = (0.0, [0])
+          table.merging.measure_f32(&squares, &counts, Guarded(xs).pointer, n, limit.pointer, 1)
+          #expect(!squares.isFinite)
+          xs[at] = 0
+          squares = 0
+          table.merging.measure_f32(&squares, &counts, Guarded(xs).pointer, n, limit.pointer, 1)
+          #expect(squares.isFinite)
+        }
+      }
+    }
+  }
+
   @Test("Nothing that is not finite goes uncounted", arguments: KernelTable.available)
   func notFinite(table: KernelTable) {
     for n in [1, 9, 40, 133] {

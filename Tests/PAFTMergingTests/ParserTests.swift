@@ -183,6 +183,14 @@ private let layer = "model.layers.0.mlp.up_proj.weight"
       "layer count"
     ),
     ("merge_method: linear\nslices: [{sources: [{model: x}]}]", "layer_range"),
+    (
+      "merge_method: linear\nslices: [{sources: [{model: x, layer_range: [0, 2]}], residual_weight: 0.5}]",
+      "residual_weight"
+    ),
+    (
+      "merge_method: ties\nslices: [{sources: [{model: x, layer_range: [0, 2]}], base_model: b}, {sources: [{model: x, layer_range: [0, 2]}]}]",
+      "needs a base_model"
+    ),
     ("merge_method: linear\nslices: [{sources: [{model: x, layer_range: [3, 3]}]}]", "forwards"),
     ("merge_method: linear\nmodels: [{model: x}]\ndtype: float8", "float8"),
     (

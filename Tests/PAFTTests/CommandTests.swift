@@ -65,6 +65,12 @@ struct CommandTests {
     (["tokenize", "--model", model, "--decode", "--add-special-tokens"], 64, ["no --decode"]),
     (["topology", "--threads", "-3"], 64, ["--threads -3", "at least 1"]),
     (["merge", "/none.yaml", "/none-out", "--threads", "0"], 64, ["at least 1"]),
+    (["merge", "/none.yaml", "/none-out", "--limit", "5"], 64, ["--limit", "--sweep"]),
+    (["merge", "/none.yaml", "/none-out", "--max-length", "64"], 64, ["--max-length", "--sweep"]),
+    (
+      ["merge", "/none.yaml", "/none-out", "--report", "/no-such-folder/report.md"], 73,
+      ["report", "/no-such-folder"]
+    ),
     (["diff", "/none", "/none", "--threads", "0"], 64, ["at least 1"]),
     (["eval", "--model", model, "--task", "/none", "--limit", "0"], 64, ["--limit 0"]),
     (["eval", "--model", model, "--task", "/none.jsonl", "/other"], 66, ["/none.jsonl"]),

@@ -233,6 +233,28 @@ func merging(
     }
     a[0] = Float(counts.0 + 1000 * counts.1)
   }
+  both("measure_f32", &s, 1e-6) { t, a, b, c in
+    var (squares, counts) = (0.0, (0, 0, 0))
+    (c[0], c[1], c[2]) = (0, 0.25, 0.75)
+    withUnsafeMutablePointer(to: &counts) {
+      $0.withMemoryRebound(to: Int.self, capacity: 3) {
+        t.merging.measure_f32(&squares, $0, b, n, c, 3)
+      }
+    }
+    a[0] = Float(counts.0 + 1000 * counts.1 + 1_000_000 * counts.2)
+    if n > 1 { a[1] = Float(squares) }
+    if n < 3 { for i in n..<3 { c[i] = 12345 } }
+  }
+  both("relate_f32", &s, 1e-6) { t, a, b, c in
+    var (dot, counts) = (0.0, (0, 0))
+    withUnsafeMutablePointer(to: &counts) {
+      $0.withMemoryRebound(to: Int.self, capacity: 2) {
+        t.merging.relate_f32(&dot, $0, b, c, n)
+      }
+    }
+    a[0] = Float(counts.0 + 1000 * counts.1)
+    if n > 1 { a[1] = Float(dot) }
+  }
   both("histogram_f32", &s, 0) { t, a, b, c in
     let counts = UnsafeMutablePointer<UInt32>.allocate(capacity: 1 << 15)
     for i in 0..<(1 << 15) { counts[i] = 0 }

@@ -94,7 +94,7 @@ extension Team {
     Lanes(
       lanes, kernels: try KernelTable.select(forced: Knobs.isa),
       background: { body in
-        let running = Running(named: "write", body)
+        let running = self.beside(named: "write", body)
         return running.hasStarted ? { try? running.wait() } : nil
       })
   }

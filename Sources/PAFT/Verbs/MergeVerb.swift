@@ -35,6 +35,7 @@ package struct MergeVerb: Sendable {
     text: String, json: String
   ) {
     try PAFTError.wrapping {
+      try checkReport()
       let recipe = try MergeRecipe.parse(path: configuration)
       let clock = Stopwatch()
       let place = try Machine.detect().place(threads: threads)
@@ -45,6 +46,19 @@ package struct MergeVerb: Sendable {
       object["output"] = .string(output)
       object["seconds"] = JSON(clock.seconds)
       return (text, JSON.object(object).serialized(pretty: true))
+    }
+  }
+
+  /// A report that could not be written is a fault before the merge, not behind it.
+  private func checkReport() throws(Fault) {
+    guard let reportFile else { return }
+    let folder = FileSystem.parent(of: reportFile)
+    let isInside = FileSystem.parent(of: output + "/report") == folder
+    guard isInside || FileSystem.isFolder(folder) else {
+      throw Fault(.cannotCreate, "report \(quoted(reportFile)): no folder \(quoted(folder))")
+    }
+    guard !FileSystem.isFolder(reportFile) else {
+      throw Fault(.cannotCreate, "report \(quoted(reportFile)) is a folder, expected a file")
     }
   }
 

@@ -55,7 +55,8 @@ struct MergeCommand: ParsableCommand {
     name: .long, parsing: .upToNextOption,
     help: ArgumentHelp("Rows to learn or preference pairs, not trained on.", valueName: "file"))
   var eval: [String] = []
-  @Option(name: .long, help: "Sweep: tokens of a row; longer ones are cut.") var maxLength = 1024
+  @Option(name: .long, help: "Sweep: tokens of a row, 1024; longer ones are cut.")
+  var maxLength: Int?
   @Option(name: .long, help: "Sweep: at most so many rows of a file.") var limit: Int?
   @OptionGroup var team: ThreadArguments
   @OptionGroup var common: CommonOptions
@@ -82,8 +83,14 @@ struct MergeCommand: ParsableCommand {
     if report != nil, asAdapter != nil || asSparse || !sweep.isEmpty {
       throw ValidationError("--report describes the merge of a model")
     }
+    for (name, value) in [("--limit", limit), ("--max-length", maxLength)]
+    where value != nil && sweep.isEmpty {
+      throw ValidationError("\(name) is for --sweep, which scores rows of the --eval files")
+    }
     if let limit, limit < 1 { throw ValidationError("--limit \(limit): expected at least 1") }
-    if maxLength < 2 { throw ValidationError("--max-length \(maxLength): expected at least 2") }
+    if let maxLength, maxLength < 2 {
+      throw ValidationError("--max-length \(maxLength): expected at least 2")
+    }
   }
 
   func run() throws {
@@ -132,7 +139,7 @@ struct MergeCommand: ParsableCommand {
   private func runSweep() throws {
     var verb = SweepVerb(configuration: config, output: output, axes: sweep, tasks: eval)
     verb.replaces = overwrite
-    verb.maxLength = maxLength
+    if let maxLength { verb.maxLength = maxLength }
     verb.limit = limit
     verb.compute.threads = team.threads
     let result = try verb.run { step in

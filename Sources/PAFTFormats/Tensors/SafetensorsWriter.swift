@@ -122,13 +122,14 @@ package final class SafetensorsWriter {
   deinit { scratch.deallocate() }
 
   /// Wide types first, so that every tensor stands at a multiple of its element size, as readers
-  /// that view the file in place need; ties keep the given order.
+  /// that view the file in place need; then those of whole pages, which large files start on a page
+  /// and so write past the page cache to the last byte. Ties keep the given order.
   private func layOut(
     _ members: [Int], _ sizes: [Int], _ fileName: String, _ metadata: [(key: String, value: String)]
   ) throws(Fault) {
-    let ordered = members.sorted {
-      (-slots[$0].declaration.dtype.size, $0) < (-slots[$1].declaration.dtype.size, $1)
-    }
+    let ordered = members.map { slot in
+      (-slots[slot].declaration.dtype.size, sizes[slot] % OutputFile.page == 0 ? 0 : 1, slot)
+    }.sorted { $0 < $1 }.map(\.2)
     var header = JSONObject()
     if !metadata.isEmpty {
       var pairs = JSONObject()
@@ -147,7 +148,8 @@ package final class SafetensorsWriter {
       offset += sizes[slot]
     }
     var text = Array(JSON.object(header).serialized().utf8)
-    while text.count % 8 != 0 { text.append(UInt8(ascii: " ")) }
+    let unit = offset >= Self.pagedBytes ? OutputFile.page : 8
+    while (8 + text.count) % unit != 0 { text.append(UInt8(ascii: " ")) }
     guard text.count <= SafetensorsHeader.maximumBytes else {
       throw Fault(.data, "\(fileName): header of \(text.count) bytes is above the format's cap")
     }
@@ -158,6 +160,9 @@ package final class SafetensorsWriter {
         name: fileName, fileBytes: 8 + text.count + offset, header: lengthBytes + text,
         pending: members.count { slots[$0].count > 0 }))
   }
+
+  /// Files with less data are not worth a page of header.
+  private static let pagedBytes = 1 << 20
 
   // MARK: - Data
 

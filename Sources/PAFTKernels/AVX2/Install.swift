@@ -84,6 +84,8 @@ private func install(_ merging: inout MergingKernels) {
   merging.countBeyond_f32 = { countBeyond_f32(Lanes.self, $0, $1, $2) }
   merging.countWithin_f32 = { countWithin_f32(Lanes.self, $0, $1, $2, $3, $4) }
   merging.countSigns_f32 = { countSigns_f32(Lanes.self, $0, $1, $2, $3) }
+  merging.measure_f32 = { measure_f32(Lanes.self, $0, $1, $2, $3, $4, $5) }
+  merging.relate_f32 = { relate_f32(Lanes.self, $0, $1, $2, $3, $4) }
   merging.histogram_f32 = { histogram_f32(Lanes.self, $0, $1, $2) }
   merging.collect_f32 = { collect_f32(Lanes.self, $0, $1, $2, $3) }
   merging.collectBetween_f32 = { collectBetween_f32(Lanes.self, $0, $1, $2, $3, $4, $5) }

@@ -31,6 +31,10 @@ extension Lanes: OptimizerVerbs {
   {
     paft_mask_below_16(low, high, limit)
   }
+  @inline(__always) static func addWhereAtMost(_ sum: F, _ v: F, _ bound: F) -> F {
+    paft_add_where_at_most_16(sum, v, bound)
+  }
+  @inline(__always) static func signs(_ a: F, _ b: F) -> UInt32 { paft_signs_16(a, b) }
   @inline(__always) static func keepLanes(_ v: F, _ bits: UInt32) -> F {
     paft_keep_lanes_16(v, bits)
   }

@@ -176,27 +176,75 @@ package func countWithin_f32<I: InstructionSet>(
   }
 }
 
-/// The signs' products are -1, 0 and 1: of their sum and the sum of their magnitudes, both counts.
 @_alwaysEmitIntoClient @inline(__always)
-package func countSigns_f32<I: InstructionSet>(
+package func countSigns_f32<I: OptimizerVerbs>(
   _: I.Type, _ counts: UnsafeMutablePointer<Int>, _ x: UnsafePointer<Float>,
   _ y: UnsafePointer<Float>, _ n: Int
 ) {
-  let (zero, one) = (I.splat(0), I.splat(1))
-  var signed = InlineArray<4, I.F>(repeating: zero)
-  var both = InlineArray<4, I.F>(repeating: zero)
+  var (both, apart) = (0, 0)
+  sweep(I.self, n) { at, count, _ in
+    let found = I.signs(I.load(x + at, count), I.load(y + at, count))
+    both &+= Int(found & 0xFFFF)
+    apart &+= Int(found >> 16)
+  }
+  counts[0] &+= both
+  counts[1] &+= apart
+}
+
+/// Six limits a walk, which 32 registers hold with their counts.
+@_alwaysEmitIntoClient @inline(__always)
+package func measure_f32<I: OptimizerVerbs>(
+  _: I.Type, _ squares: UnsafeMutablePointer<Double>, _ counts: UnsafeMutablePointer<Int>,
+  _ x: UnsafePointer<Float>, _ n: Int, _ limits: UnsafePointer<Float>, _ limitCount: Int
+) {
+  var (low, high) = (I.zeroWide(), I.zeroWide())
+  var k = 0
+  repeat {
+    // Nothing is within a negative limit.
+    var bounds = InlineArray<6, I.F>(repeating: I.splat(-1))
+    for j in 0..<min(6, limitCount &- k) { bounds[j] = I.splat(limits[k &+ j]) }
+    var sums = InlineArray<6, I.F>(repeating: I.splat(0))
+    var i = 0
+    while i &+ I.lanes <= n {
+      let v = I.load(x + i)
+      let size = I.abs(v)
+      for j in 0..<6 { sums[j] = I.addWhereAtMost(sums[j], size, bounds[j]) }
+      low = I.fmaWide(I.widenLow(v), I.widenLow(v), low)
+      high = I.fmaWide(I.widenHigh(v), I.widenHigh(v), high)
+      i &+= I.lanes
+    }
+    if k == 0 {
+      var sum = I.sumWide(I.addWide(low, high))
+      for i in i..<n { sum += Double(x[i]) * Double(x[i]) }
+      squares[0] += sum
+    }
+    for j in 0..<min(6, limitCount &- k) {
+      counts[k &+ j] &+= Int(I.sum(sums[j]))
+      for i in i..<n where x[i].magnitude <= limits[k &+ j] { counts[k &+ j] &+= 1 }
+    }
+    k &+= 6
+  } while k < limitCount
+}
+
+@_alwaysEmitIntoClient @inline(__always)
+package func relate_f32<I: OptimizerVerbs>(
+  _: I.Type, _ dot: UnsafeMutablePointer<Double>, _ counts: UnsafeMutablePointer<Int>,
+  _ x: UnsafePointer<Float>, _ y: UnsafePointer<Float>, _ n: Int
+) {
+  var (both, apart) = (0, 0)
+  var low = InlineArray<2, I.Wide>(repeating: I.zeroWide())
+  var high = InlineArray<2, I.Wide>(repeating: I.zeroWide())
   sweep(I.self, n) { at, count, slot in
     let (a, b) = (I.load(x + at, count), I.load(y + at, count))
-    let p = I.copysign(I.whereGreater(I.abs(a), zero, one, zero), a)
-    let q = I.copysign(I.whereGreater(I.abs(b), zero, one, zero), b)
-    let product = I.mul(p, q)
-    signed[slot] = I.add(signed[slot], product)
-    both[slot] = I.add(both[slot], I.abs(product))
+    let found = I.signs(a, b)
+    both &+= Int(found & 0xFFFF)
+    apart &+= Int(found >> 16)
+    low[slot & 1] = I.fmaWide(I.widenLow(a), I.widenLow(b), low[slot & 1])
+    high[slot & 1] = I.fmaWide(I.widenHigh(a), I.widenHigh(b), high[slot & 1])
   }
-  let overlap = Int(I.sum(I.add(I.add(both[0], both[1]), I.add(both[2], both[3]))))
-  let balance = Int(I.sum(I.add(I.add(signed[0], signed[1]), I.add(signed[2], signed[3]))))
-  counts[0] &+= overlap
-  counts[1] &+= (overlap &- balance) / 2
+  dot[0] += I.sumWide(I.addWide(I.addWide(low[0], high[0]), I.addWide(low[1], high[1])))
+  counts[0] &+= both
+  counts[1] &+= apart
 }
 
 /// One load, one shift and one count in memory for each entry. Neighbours that fall into one bin wait

@@ -22,6 +22,10 @@
   ) -> Int
   /// Bit i: whether draw i's 53 upper bits are below `limit`.
   static func maskBelow(_ low: Random, _ high: Random, _ limit: UInt64) -> UInt32
+  /// sum + 1 in the lanes where v <= bound.
+  static func addWhereAtMost(_ sum: F, _ v: F, _ bound: F) -> F
+  /// How many lanes neither has at zero, and from bit 16 on how many of these differ in sign.
+  static func signs(_ a: F, _ b: F) -> UInt32
   /// The lanes whose bits are set, the others 0.
   static func keepLanes(_ v: F, _ bits: UInt32) -> F
   static func noiseLow(_ bits: Random) -> Noise

@@ -39,6 +39,19 @@ package struct MergingKernels: Sendable {
   /// opposite signs.
   package var countSigns_f32:
     @convention(c) (_ counts: UnsafeMutablePointer<Int>, _ x: In, _ y: In, _ n: Int) -> Void
+  /// What a report wants of one delta, in one walk: squares[0] += SUM x^2 in Double, counts as in
+  /// `countWithin_f32`. Where an entry is not finite, squares[0] is not either.
+  package var measure_f32:
+    @convention(c) (
+      _ squares: UnsafeMutablePointer<Double>, _ counts: UnsafeMutablePointer<Int>, _ x: In,
+      _ n: Int, _ limits: In, _ limitCount: Int
+    ) -> Void
+  /// And of two: dot[0] += SUM x*y in Double, counts as in `countSigns_f32`.
+  package var relate_f32:
+    @convention(c) (
+      _ dot: UnsafeMutablePointer<Double>, _ counts: UnsafeMutablePointer<Int>, _ x: In, _ y: In,
+      _ n: Int
+    ) -> Void
   /// counts[b >> 16] += 1 for the bits b of every |x|; 32768 counts.
   package var histogram_f32:
     @convention(c) (_ counts: UnsafeMutablePointer<UInt32>, _ x: In, _ n: Int) -> Void

@@ -31,6 +31,10 @@ extension Lanes: OptimizerVerbs {
   {
     paft_mask_below_4(low, high, limit)
   }
+  @inline(__always) static func addWhereAtMost(_ sum: F, _ v: F, _ bound: F) -> F {
+    paft_add_where_at_most_4(sum, v, bound)
+  }
+  @inline(__always) static func signs(_ a: F, _ b: F) -> UInt32 { paft_signs_4(a, b) }
   @inline(__always) static func keepLanes(_ v: F, _ bits: UInt32) -> F {
     paft_keep_lanes_4(v, bits)
   }

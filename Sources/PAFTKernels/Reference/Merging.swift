@@ -80,6 +80,22 @@ func countSigns_f32(
   }
 }
 
+func measure_f32(
+  _ squares: UnsafeMutablePointer<Double>, _ counts: UnsafeMutablePointer<Int>,
+  _ x: KernelTable.In, _ n: Int, _ limits: KernelTable.In, _ limitCount: Int
+) {
+  for i in 0..<n { squares[0] += Double(x[i]) * Double(x[i]) }
+  countWithin_f32(counts, x, n, limits, limitCount)
+}
+
+func relate_f32(
+  _ dot: UnsafeMutablePointer<Double>, _ counts: UnsafeMutablePointer<Int>, _ x: KernelTable.In,
+  _ y: KernelTable.In, _ n: Int
+) {
+  for i in 0..<n { dot[0] += Double(x[i]) * Double(y[i]) }
+  countSigns_f32(counts, x, y, n)
+}
+
 func histogram_f32(_ counts: UnsafeMutablePointer<UInt32>, _ x: KernelTable.In, _ n: Int) {
   for i in 0..<n { counts[Int(x[i].magnitude.bitPattern >> 16)] += 1 }
 }

@@ -83,6 +83,8 @@ private func makeReference() -> KernelTable {
       countBeyond_f32: countBeyond_f32,
       countWithin_f32: countWithin_f32,
       countSigns_f32: countSigns_f32,
+      measure_f32: measure_f32,
+      relate_f32: relate_f32,
       histogram_f32: histogram_f32,
       collect_f32: collect_f32,
       collectBetween_f32: collectBetween_f32,

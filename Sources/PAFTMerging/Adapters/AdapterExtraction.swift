@@ -99,7 +99,9 @@ package enum AdapterExtraction {
 
   /// What is merged, where that is a change of one base.
   static func plan(_ configuration: MergeConfiguration) throws -> (MergePlan, ModelReference) {
-    guard configuration.usesDeltas, let base = configuration.base else {
+    guard let slice = configuration.slices.first, configuration.usesDeltas(slice),
+      let base = configuration.base
+    else {
       throw Fault(
         .configuration, "merge method \(configuration.method.name) makes no change of a base",
         hint: "a change needs base_model and a method on deltas: task_arithmetic, ties, …")
@@ -139,7 +141,7 @@ package enum AdapterExtraction {
     }
     let (base, out) = (vector(), vector())
     guard let entry = tensor.base else { return [] }
-    try plan.template.load(entry, minus: nil, of: nil, into: base, lanes)
+    try plan.sources[tensor.home].load(entry, minus: nil, of: nil, into: base, lanes)
     var models: [UnsafeMutablePointer<Float>] = []
     for operand in tensor.operands {
       let model = vector()

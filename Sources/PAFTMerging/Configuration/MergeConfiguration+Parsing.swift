@@ -56,14 +56,16 @@ extension MergeConfiguration {
       ]
     } else if let list = body["slices"] {
       for node in try list.elements() {
-        try node.check(known: ["sources", "base_model", "parameters"])
-        if let other = node["base_model"], try reference(other, folder) != base {
-          throw other.error("a base of its own for one slice is not supported")
+        try node.check(known: ["sources", "base_model", "residual_weight", "parameters"])
+        if let weight = node["residual_weight"], !weight.isNull {
+          throw weight.error(
+            "residual_weight has no effect in mergekit", hint: "leave it out, or scale the models")
         }
-        slices.append(
-          Slice(
-            sources: try sources(node.required("sources"), method, folder, layered: true),
-            parameters: try parameters(node["parameters"], method)))
+        var slice = Slice(
+          sources: try sources(node.required("sources"), method, folder, layered: true),
+          parameters: try parameters(node["parameters"], method))
+        slice.base = try node["base_model"].flatMap { try reference($0, folder) }
+        slices.append(slice)
       }
     }
     if let compat = root["compat"], !compat.isNull,

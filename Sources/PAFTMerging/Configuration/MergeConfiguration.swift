@@ -25,6 +25,8 @@ package struct MergeConfiguration: Sendable {
   package struct Slice: Sendable {
     package var sources: [Source]
     package var parameters: [String: ParameterValue]
+    /// In place of the configuration's.
+    package var base: ModelReference?
   }
 
   package var method: MergeMethod
@@ -124,10 +126,20 @@ package struct MergeConfiguration: Sendable {
         ?? "methods: \(names.joined(separator: ", "))")
   }
 
+  package func base(of slice: Slice) -> ModelReference? { slice.base ?? base }
+
+  /// Bases and sources, each as often as it is named.
+  var references: (bases: [ModelReference], sources: [ModelReference]) {
+    (
+      ([base] + slices.map(\.base)).compactMap { $0 },
+      slices.flatMap(\.sources).map(\.reference)
+    )
+  }
+
   /// The models that are operands in a slice, as the method wants them: without the base where it
   /// is the reference, with it in front where it must be first.
   package func operands(of slice: Slice) -> [Source] {
-    guard let base else { return slice.sources }
+    guard let base = base(of: slice) else { return slice.sources }
     switch method.base {
     case .ignored: return slice.sources
     case .reference, .optional: return slice.sources.filter { $0.reference != base }
@@ -140,11 +152,11 @@ package struct MergeConfiguration: Sendable {
   }
 
   /// Whether the method works on deltas here, and so the base is added at the end.
-  package var usesDeltas: Bool {
+  package func usesDeltas(_ slice: Slice) -> Bool {
     switch method.operands {
     case .deltas: true
     case .tensors: false
-    case .deltasIfBase: base != nil
+    case .deltasIfBase: base(of: slice) != nil
     }
   }
 
@@ -153,11 +165,12 @@ package struct MergeConfiguration: Sendable {
     func refuse(_ what: String, _ hint: String? = nil) -> Fault {
       Fault(.configuration, "merge method \(method.name): \(what)", hint: hint)
     }
-    if base == nil, method.base == .reference || method.base == .first {
-      throw refuse("needs a base_model")
-    }
     guard !slices.isEmpty else { throw refuse("no models") }
     for slice in slices {
+      let base = base(of: slice)
+      if base == nil, method.base == .reference || method.base == .first {
+        throw refuse("needs a base_model")
+      }
       let operands = operands(of: slice)
       if method.base == .first,
         operands.first?.reference != base

@@ -123,22 +123,24 @@ package struct MergeReport: Sendable {
       let count = block.count
       var part = empty
       part.elements += count
+      var isFinite = true
       for (delta, i) in zip(block.models, numbers) {
-        part.squares[i] += lanes.vectors.sumSquares_f32(delta, count)
-        part.sparsity[i].add(delta, count, lanes.merging)
+        let squares = part.sparsity[i].measure(delta, count, lanes.merging)
+        part.squares[i] += squares
+        isFinite = isFinite && squares.isFinite
       }
       for a in block.models.indices {
         for b in block.models.indices where a < b {
           let (x, y) = (block.models[a], block.models[b])
           let pair = part.pair(numbers[a], numbers[b])
-          part.dots[pair] += lanes.vectors.dot_f32(x, y, count)
           var signs = [0, 0]
-          lanes.merging.countSigns_f32(&signs, x, y, count)
+          lanes.merging.relate_f32(&part.dots[pair], &signs, x, y, count)
           part.overlaps[pair] += signs[0]
           part.conflicts[pair] += signs[1]
         }
       }
       observation.parts.withLock { $0[strip].add(part) }
+      return isFinite
     }
     return observation
   }

@@ -22,16 +22,20 @@ package struct SparsityCounts: Sendable, Equatable {
   mutating func add(_ values: UnsafePointer<Float>, _ count: Int, _ lanes: Lanes) {
     let parts = lanes.collect(count, SparsityCounts()) { range in
       var part = SparsityCounts()
-      part.add(values + range.lowerBound, range.count, lanes.merging)
+      _ = part.measure(values + range.lowerBound, range.count, lanes.merging)
       return part
     }
     for part in parts { add(part) }
   }
 
-  /// The same for a block in the cache.
-  mutating func add(_ values: UnsafePointer<Float>, _ count: Int, _ kernels: MergingKernels) {
-    kernels.countWithin_f32(&counts, values, count, Self.limits, Self.limits.count)
+  /// The same for a block in the cache; returns the sum of its squares.
+  mutating func measure(
+    _ values: UnsafePointer<Float>, _ count: Int, _ kernels: MergingKernels
+  ) -> Double {
+    var squares = 0.0
+    kernels.measure_f32(&squares, &counts, values, count, Self.limits, Self.limits.count)
     elements += count
+    return squares
   }
 
   mutating func add(_ other: SparsityCounts) {

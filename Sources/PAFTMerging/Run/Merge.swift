@@ -18,8 +18,8 @@ package enum Merge {
   /// Merges tensor by tensor from mapped files into a folder that appears when all is done. Memory is
   /// a few megabytes for methods that stream blocks, else a few buffers of the largest tensor,
   /// whatever the models' sizes. What a killed process had finished of the same merge stays, file by
-  /// file. The same configuration gives the same bytes for any number of threads. `detailed` costs another look at every block, and
-  /// reports what thinning and settling signs left.
+  /// file. The same configuration gives the same bytes for any number of threads. `detailed` costs
+  /// another look at every block, and reports what thinning and settling signs left.
   ///
   /// Throws `ConfigError` or `Fault` 78 for the configuration, 65 and 66 for models that are
   /// missing, malformed, not alike or not finite, 73 and 74 for the output, 80 for a result that
@@ -152,7 +152,7 @@ private final class MergeWorker {
 
   /// The tensor's operands straight from the mapped files.
   private func blocks(of tensor: MergePlan.Tensor) -> TensorBlocks {
-    let (template, sources) = (plan.template, plan.sources)
+    let (home, sources) = (plan.sources[tensor.home], plan.sources)
     let entries = tensor.operands.map(\.entry) + (tensor.base.map { [$0] } ?? [])
     // A few layers' matrices may stay mapped from pass to pass, an embedding need not.
     let isLarge = entries.reduce(0) { $0 + $1.bytes.count } > Self.mappedBytes
@@ -170,7 +170,7 @@ private final class MergeWorker {
       }
       // Deltas of narrow types are taken as they are stored; others need the base as floats.
       if wantsBase || !tensor.operands.allSatisfy({ $0.entry.isHalves(like: base) }) {
-        let bad = template.load(base, block.range, into: block.base, checked: true, lanes)
+        let bad = home.load(base, block.range, into: block.base, checked: true, lanes)
         if let bad { return bad }
       }
       for (target, operand) in zip(block.models, tensor.operands) {
@@ -181,7 +181,7 @@ private final class MergeWorker {
             lanes)
         else { continue }
         // A delta that is not finite may be the base's fault.
-        return template.load(base, block.range, into: block.base, checked: true, lanes) ?? bad
+        return home.load(base, block.range, into: block.base, checked: true, lanes) ?? bad
       }
       return nil
     }
@@ -223,7 +223,7 @@ private final class MergeWorker {
     var basePointer: UnsafePointer<Float>?
     if let entry = tensor.base {
       base.reserve(count)
-      try plan.template.load(entry, minus: nil, of: nil, into: base.start, lanes)
+      try plan.sources[tensor.home].load(entry, minus: nil, of: nil, into: base.start, lanes)
       basePointer = UnsafePointer(base.start)
     }
     for (buffer, operand) in zip(models, tensor.operands) {
@@ -242,8 +242,9 @@ private final class MergeWorker {
     to target: TensorTarget
   ) throws(Fault) {
     let addsBase = tensor.base != nil
+    let home = plan.sources[tensor.home]
     let plainBase = tensor.base.flatMap { base in
-      tensor.type == .bf16 && base.isAlignedBF16 && plan.template.isPlain(base.name) ? base : nil
+      tensor.type == .bf16 && base.isAlignedBF16 && home.isPlain(base.name) ? base : nil
     }
     let limit = Self.largest(tensor.type)
     let squares = Mutex([Double](repeating: 0, count: Lanes.chunks(blocks.count, of: lanes.strip)))
@@ -268,7 +269,7 @@ private final class MergeWorker {
             place.assumingMemoryBound(to: UInt16.self), out,
             plainBase.halves + block.range.lowerBound, limit, &sum, count)
           guard beyond > 0, failure == nil else { return }
-          _ = plan.template.load(plainBase, block.range, into: block.base, checked: false, lanes)
+          _ = home.load(plainBase, block.range, into: block.base, checked: false, lanes)
           lanes.merging.add_f32(out, block.base, count)
           failure = Self.unfit(tensor, out, block.range, limit)
           return

@@ -4,7 +4,8 @@ internal import PAFTBase
 internal import PAFTFormats
 
 /// Which files of a merge are finished, written beside them until all are. A merge that was killed goes on
-/// behind them, if it is the same merge: configuration and input files alike. It is then said why not.
+/// behind them, if it is the same merge: configuration and input files alike. Where it is not, it starts
+/// anew, and `note` says what differs.
 final class MergeJournal {
   private static let name = ".merge-journal.json"
 
@@ -21,10 +22,10 @@ final class MergeJournal {
       "1 \(configuration.maximumShardBytes) \(configuration.allowMismatch) "
         + configuration.serialized() + (configuration.text ?? "")
     ]
-    let references =
-      (configuration.base.map { [$0] } ?? [])
-      + configuration.slices.flatMap(\.sources).map(\.reference)
-    for folder in Set(references.flatMap { [$0.model, $0.adapter].compactMap { $0 } }).sorted() {
+    let named = configuration.references
+    for folder in Set(
+      (named.bases + named.sources).flatMap { [$0.model, $0.adapter].compactMap { $0 } }
+    ).sorted() {
       for name in try FileSystem.list(folder) where FileSystem.isFile(folder + "/" + name) {
         let path = folder + "/" + name
         let time = try FileSystem.modificationTime(path)
@@ -83,6 +84,9 @@ final class MergeJournal {
       "inputs": .array(inputs.map { .string($0) }),
       "finished": .array(finished.map { .string($0) }),
     ]
-    try FileSystem.replace(folder + "/" + Self.name, with: Array(json.serialized().utf8))
+    // Not made durable: of a lost or empty journal nothing is taken over.
+    let (path, text) = (folder + "/" + Self.name, json.serialized())
+    try OutputFile(creating: path + ".new").write(text)
+    try FileSystem.rename(path + ".new", to: path)
   }
 }

@@ -9,6 +9,8 @@ struct MergePlan {
   struct Tensor {
     var name: String
     var type: DType
+    /// Position in `sources` of the model that base and template are of.
+    var home: Int
     /// Shape and raw bytes (for integer tensors, copied as they are).
     var template: TensorEntry
     var base: TensorEntry?
@@ -44,14 +46,12 @@ struct MergePlan {
     self.rewritten = rewritten
     var archives: [String: TensorArchive] = [:]
     var references: [ModelReference] = []
-    if let base = configuration.base, configuration.method.base != .ignored {
-      references.append(base)
+    let named = configuration.references
+    let bases = configuration.method.base == .ignored ? [] : named.bases
+    for reference in bases + named.sources where !references.contains(reference) {
+      references.append(reference)
     }
-    base = references.isEmpty ? nil : 0
-    for source in configuration.slices.flatMap(\.sources)
-    where !references.contains(source.reference) {
-      references.append(source.reference)
-    }
+    base = bases.isEmpty ? nil : 0
     sources = try references.map { try ModelSource($0, sharing: &archives) }
     try planTensors()
   }
@@ -70,7 +70,7 @@ struct MergePlan {
   func streams(_ tensor: Tensor) -> Bool {
     configuration.method.stream != nil
       && tensor.operands.allSatisfy { sources[$0.source].isPlain($0.entry.name) }
-      && (tensor.base.map { template.isPlain($0.name) } ?? true)
+      && (tensor.base.map { sources[tensor.home].isPlain($0.name) } ?? true)
   }
 
   /// Where configuration, tokenizer and names of the result come from.
@@ -107,14 +107,15 @@ struct MergePlan {
     }
     for (number, slice) in slices.enumerated() {
       guard let length = slice.sources.first?.layers?.count else { continue }
-      let names = template.archive.names.compactMap { LayerName($0) }
-      let first = slice.sources.first { $0.reference == template.reference } ?? slice.sources[0]
+      let home = sources[home(of: slice)]
+      let names = home.archive.names.compactMap { LayerName($0) }
+      let first = slice.sources.first { $0.reference == home.reference } ?? slice.sources[0]
       for offset in 0..<length {
         let start = first.layers!.lowerBound
         let suffixes = names.filter { $0.index == start + offset }
         guard !suffixes.isEmpty else {
           throw Fault(
-            .configuration, "\(template.reference.text) has no layer \(start + offset)",
+            .configuration, "\(home.reference.text) has no layer \(start + offset)",
             hint: "its layers are 0 to \((names.map(\.index).max() ?? 0))")
         }
         for name in suffixes {
@@ -128,6 +129,12 @@ struct MergePlan {
     for entry in outside where !Self.isBeforeLayers(entry.name) {
       try plan(entry.name, slice: slices.count - 1, t: 0) { _ in entry.name }
     }
+  }
+
+  /// Position of the model that a slice's tensors follow: its base, or what the whole follows.
+  private func home(of slice: MergeConfiguration.Slice) -> Int {
+    let base = configuration.method.base == .ignored ? nil : configuration.base(of: slice)
+    return base.flatMap { base in sources.firstIndex { $0.reference == base } } ?? self.base ?? 0
   }
 
   private static func isBeforeLayers(_ name: String) -> Bool {
@@ -144,14 +151,15 @@ struct MergePlan {
     _ name: String, slice: Int, t: Double,
     inputName: (MergeConfiguration.Source?) -> String
   ) throws {
+    let home = home(of: configuration.slices[slice])
     guard
-      let template = entry(self.template, inputName(nil)) ?? entry(self.template, name)
+      let template = entry(sources[home], inputName(nil)) ?? entry(sources[home], name)
     else {
-      throw Fault(.data, "\(self.template.reference.text): no tensor \(quoted(inputName(nil)))")
+      throw Fault(.data, "\(sources[home].reference.text): no tensor \(quoted(inputName(nil)))")
     }
     var tensor = Tensor(
-      name: name, type: outputType(template.dtype), template: template,
-      base: configuration.usesDeltas ? template : nil, operands: [],
+      name: name, type: outputType(template.dtype), home: home, template: template,
+      base: configuration.usesDeltas(configuration.slices[slice]) ? template : nil, operands: [],
       parameters: try configuration.values(slice: slice, source: nil, tensor: name, t: t))
     guard tensor.isMerged else {
       tensors.append(tensor)
@@ -172,7 +180,7 @@ struct MergePlan {
         throw Fault(
           .data,
           "\(source.reference.text): tensor \(quoted(wanted)) has shape \(entry.shape), "
-            + "\(self.template.reference.text) has \(template.shape)",
+            + "\(sources[home].reference.text) has \(template.shape)",
           hint: "the models must share one architecture and vocabulary; padding rows are never cut")
       }
       guard entry.dtype.isFloat else {

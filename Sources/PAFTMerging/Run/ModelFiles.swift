@@ -86,7 +86,13 @@ extension MergeConfiguration {
       root["models"] = list(slices[0].sources)
     } else {
       root["slices"] = .array(
-        slices.map { ["sources": list($0.sources), "parameters": values($0.parameters)] })
+        slices.map { slice in
+          var entry: JSONObject = [
+            "sources": list(slice.sources), "parameters": values(slice.parameters),
+          ]
+          if let base = slice.base { entry["base_model"] = .string(base.text) }
+          return .object(entry)
+        })
     }
     root["parameters"] = values(parameters)
     if let outputType { root["out_dtype"] = .string(ModelFiles.name(of: outputType)) }

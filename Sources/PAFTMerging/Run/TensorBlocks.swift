@@ -35,12 +35,14 @@ package final class TensorBlocks {
   let models: Int
   let lanes: Lanes
   let pool: BlockPool
-  /// Sees every block once, when it is first visited and before it is changed.
-  var observer: ((_ block: TensorBlock, _ strip: Int) -> Void)?
+  /// Sees every block once, when it is first visited and before it is changed, and tells whether all
+  /// its entries are finite, which then need not be asked apart.
+  var observer: Observer?
+  typealias Observer = (_ block: TensorBlock, _ strip: Int) -> Bool
   /// Whether all blocks have been visited.
   private var isSeen = false
   private let load: Load
-  /// Called with what a strip was loaded from, for those who let it go.
+  /// Called with what strips were loaded from, for those who let it go.
   private let release: ((Range<Int>) -> Void)?
   private let failure = Mutex<(element: Int, fault: Fault)?>(nil)
 
@@ -63,7 +65,7 @@ package final class TensorBlocks {
     fileprivate let tensor: TensorBlocks
     fileprivate let isNew: Bool
     fileprivate let buffers: BlockPool.Buffers
-    fileprivate let observer: ((_ block: TensorBlock, _ strip: Int) -> Void)?
+    fileprivate let observer: Observer?
 
     /// Loads the blocks in order.
     func visit(wantsBase: Bool = false, _ body: (TensorBlock) -> Void) {
@@ -72,13 +74,26 @@ package final class TensorBlocks {
         let size = tensor.lanes.block
         let end = min(start + size, range.upperBound)
         let block = buffers.block(start..<end, number: start / size, tensor.models)
-        if let bad = tensor.load(block, wantsBase, isNew) { tensor.fail(bad) }
-        observer?(block, number)
+        if let bad = tensor.load(block, wantsBase, isNew && observer == nil) { tensor.fail(bad) }
+        if let observer, !observer(block, number), let bad = tensor.load(block, wantsBase, true) {
+          tensor.fail(bad)
+        }
         body(block)
         start = end
       }
-      tensor.release?(range)
+      tensor.leave(number)
     }
+  }
+
+  /// Strips that are let go together: large pages stay whole, and the other workers are interrupted
+  /// seldom.
+  private static let releasedStrips = 16
+
+  /// Of those who let strips go, the last in a group of strips lets the group before it go.
+  fileprivate func leave(_ number: Int) {
+    let group = Self.releasedStrips
+    guard let release, number % group == group - 1, number >= 2 * group - 1 else { return }
+    release((number + 1 - 2 * group) * lanes.strip..<(number + 1 - group) * lanes.strip)
   }
 
   /// Calls `body` for every strip, or for that of one number, on the workers.
@@ -183,6 +198,14 @@ final class BlockPool: Sendable {
     if let kept, kept.tables >= tables { return kept }
     return Tally(tables: tables, matches: block)
   }
+
+  private let rooms = Mutex<[MagnitudeGuess.Room]>([])
+
+  func takeRoom(_ block: Int) -> MagnitudeGuess.Room {
+    rooms.withLock { $0.popLast() } ?? MagnitudeGuess.Room(block)
+  }
+
+  func give(_ room: MagnitudeGuess.Room) { rooms.withLock { $0.append(room) } }
 
   func give(_ tally: Tally) { tallies.withLock { $0.append(tally) } }
 }

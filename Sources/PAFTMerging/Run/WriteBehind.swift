@@ -13,26 +13,30 @@ internal import PAFTBase
 package typealias Background = (_ body: @escaping @Sendable () -> Void) -> (() -> Void)?
 
 /// Writes that workers hand over and do not wait for: the disk is busy while they compute. A few at a
-/// time, in the order they came; who hands over more waits. Without a thread they happen at once.
+/// time; who hands over more waits. Without a thread they happen at once.
 final class WriteBehind {
   typealias Write = () throws(Fault) -> Void
 
+  /// While one thread, whose write has ended, waits for a worker to leave it a core, the disk has the
+  /// writes of the others.
+  private static let writers = 4
+
   private let queue = Queue()
-  private let join: (() -> Void)?
+  private let joins: [() -> Void]
 
   init(_ background: Background?) {
     let queue = queue
-    join = background.flatMap { start in start { queue.work() } }
+    joins = (0..<Self.writers).compactMap { _ in background.flatMap { $0 { queue.work() } } }
   }
 
   deinit {
     queue.end()
-    join?()
+    for join in joins { join() }
   }
 
   /// From any worker. Throws what went wrong with an earlier write.
   func add(_ write: @escaping Write) throws(Fault) {
-    if join == nil { try write() } else { try queue.add(write) }
+    if joins.isEmpty { try write() } else { try queue.add(write) }
   }
 
   /// Waits for what was added. Throws what went wrong with any of it.
@@ -47,7 +51,7 @@ final class WriteBehind {
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     private var waiting: [Write] = []
-    private var isWriting = false
+    private var writing = 0
     private var isEnded = false
     private var failure: Fault?
 
@@ -77,7 +81,9 @@ final class WriteBehind {
     func drain() throws(Fault) {
       pthread_mutex_lock(mutex)
       defer { pthread_mutex_unlock(mutex) }
-      while isWriting || (!waiting.isEmpty && failure == nil) { pthread_cond_wait(changed, mutex) }
+      while writing > 0 || (!waiting.isEmpty && failure == nil) {
+        pthread_cond_wait(changed, mutex)
+      }
       if let failure { throw failure }
     }
 
@@ -88,7 +94,7 @@ final class WriteBehind {
       pthread_mutex_unlock(mutex)
     }
 
-    /// The thread's life. After a failure nothing more is written.
+    /// A thread's life. After a failure nothing more is written.
     func work() {
       pthread_mutex_lock(mutex)
       while true {
@@ -99,13 +105,13 @@ final class WriteBehind {
           continue
         }
         let write = waiting.removeFirst()
-        isWriting = true
+        writing += 1
         pthread_cond_broadcast(changed)
         pthread_mutex_unlock(mutex)
         var found: Fault?
         do throws(Fault) { try write() } catch { found = error }
         pthread_mutex_lock(mutex)
-        isWriting = false
+        writing -= 1
         if failure == nil { failure = found }
         pthread_cond_broadcast(changed)
       }

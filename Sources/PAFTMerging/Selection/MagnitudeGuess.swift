@@ -4,6 +4,12 @@ internal import PAFTBase
 internal import PAFTKernels
 internal import Synchronization
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
 /// Thresholds of magnitude found in one pass: a sample says between which values they lie in all
 /// likelihood, and the pass counts the entries there by value and those above all together. The counts tell whether it was
 /// so; then the thresholds are exact.
@@ -27,20 +33,25 @@ struct MagnitudeGuess {
     var places: [Place] = []
     for (n, bracket) in brackets.enumerated() {
       let left = wanted[n].keep - strips.reduce(0) { $0 + $1[n].above }
-      var counts = [Int](repeating: 0, count: bracket.count << 16)
-      var total = 0
+      // First the upper half of the threshold, then the lower: no table of all that lies between.
+      var upper = [Int](repeating: 0, count: bracket.count)
       for strip in strips {
-        for value in strip[n].values {
-          counts[Int(value.offset)] += Int(value.count)
-          total += Int(value.count)
+        for value in strip[n].values { upper[Int(value.offset >> 16)] += Int(value.count) }
+      }
+      guard left > 0, left <= upper.reduce(0, +) else { return nil }
+      let (bin, below) = MagnitudeCut.descend(upper, left)
+      var lower = [Int](repeating: 0, count: 1 << 16)
+      for strip in strips {
+        for value in strip[n].values where Int(value.offset >> 16) == bin {
+          lower[Int(value.offset & 0xFFFF)] += Int(value.count)
         }
       }
-      guard left > 0, left <= total else { return nil }
-      let (end, rest) = MagnitudeCut.descend(counts, left)
-      let threshold = bracket.lowerBound << 16 + UInt32(end)
+      let (end, rest) = MagnitudeCut.descend(lower, below)
+      let offset = UInt32(bin << 16 + end)
       places.append(
-        Place(threshold: threshold, equals: counts[end], rest: rest) { strip in
-          strips[strip][n].values.first { Int($0.offset) == end }.map { Int($0.count) } ?? 0
+        Place(threshold: bracket.lowerBound << 16 + offset, equals: lower[end], rest: rest) {
+          strip in
+          strips[strip][n].values.first { $0.offset == offset }.map { Int($0.count) } ?? 0
         })
     }
     thresholds = places
@@ -55,16 +66,19 @@ struct MagnitudeGuess {
   /// More than this share of all entries between: a histogram of everything costs no more.
   private static let mostBetween = 0.25
   /// Upper halves in a bracket at most; each is a table of 256 kB for every worker.
-  private static let widest = 16
+  private static let widest = 24
+  /// Stretches in a sample at least: half of a wide distribution is then known within 1.2 percent, some
+  /// ten upper halves. Fewer cost many tensors the second pass.
+  private static let fewestStretches = 1024
 
-  /// Upper halves of the magnitudes between which the thresholds lie: five standard errors of the
+  /// Upper halves of the magnitudes between which the thresholds lie: four standard errors of the
   /// sampled rank to both sides. The error is taken from how much the stretches differ, for neighbours
   /// in a row are more alike than strangers.
   private static func brackets(
     _ wanted: [(series: Int, keep: Int)], in all: MagnitudeCut.Series
   ) -> [ClosedRange<UInt32>]? {
     guard all.count >= fewest else { return nil }
-    let number = min(max(all.count / 32_768, 512), 1 << 15)
+    let number = min(max(all.count / 16_384, fewestStretches), 1 << 15)
     let (stride, random) = (all.count / number, CounterRandom(seed: 1))
     // One stretch in each of so many equal parts, anywhere in it.
     let ranges = (0..<number).map { part in
@@ -104,8 +118,8 @@ struct MagnitudeGuess {
     var (sum, squares) = (0.0, 0.0)
     for part in 0..<number {
       var above = 0
-      for i in part * stretch..<(part + 1) * stretch where sample[i].magnitude >= bound {
-        above += 1
+      for i in part &* stretch..<(part &+ 1) &* stretch {
+        above &+= sample[i].magnitude >= bound ? 1 : 0
       }
       sum += Double(above)
       squares += Double(above) * Double(above)
@@ -113,7 +127,7 @@ struct MagnitudeGuess {
     let n = Double(number)
     let variance = max(0, squares - sum * sum / n) / (n - 1)
     // Of the number above, in entries of the sample; a few more for the tails.
-    let margin = 5 * (n * variance).squareRoot() + 16
+    let margin = 4 * (n * variance).squareRoot() + 16
     let low = Int(rank + margin) < total ? MagnitudeCut.descend(counts, Int(rank + margin)).bin : 0
     let high =
       rank - margin >= 1 ? MagnitudeCut.descend(counts, Int(rank - margin)).bin : 0x7F7F
@@ -131,21 +145,16 @@ struct MagnitudeGuess {
     var values: [(offset: UInt32, count: UInt32)] = []
   }
 
-  /// Counts for one worker, all zero between strips.
-  private final class Table {
-    private let counts: UnsafeMutableBufferPointer<UInt32>
+  /// Counts of one bracket for one worker, all zero between strips.
+  fileprivate final class Table {
+    /// Pages that nobody touches take no memory.
+    private let counts = calloc(widest << 16, 4)!.assumingMemoryBound(to: UInt32.self)
     private var touched: [UInt32] = []
-    private let lower: UInt32
 
-    init(_ bracket: ClosedRange<UInt32>) {
-      lower = bracket.lowerBound << 16
-      counts = .allocate(capacity: bracket.count << 16)
-      counts.initialize(repeating: 0)
-    }
+    deinit { free(counts) }
 
-    deinit { counts.deallocate() }
-
-    func add(_ sizes: UnsafePointer<UInt32>, _ count: Int) {
+    func add(_ sizes: UnsafePointer<UInt32>, _ count: Int, from bracket: ClosedRange<UInt32>) {
+      let lower = bracket.lowerBound << 16
       for i in 0..<count {
         let offset = sizes[i] &- lower
         let before = counts[Int(offset)]
@@ -162,10 +171,19 @@ struct MagnitudeGuess {
     }
   }
 
-  private struct Room: @unchecked Sendable {
+  /// What one worker needs, kept from tensor to tensor.
+  final class Room: @unchecked Sendable {
     // Sendable: of one worker at a time.
-    let tables: [Table]
-    let sizes: UnsafeMutablePointer<UInt32>
+    private var tables: [Table] = []
+    fileprivate let sizes: UnsafeMutablePointer<UInt32>
+
+    init(_ block: Int) { sizes = .allocate(capacity: block + 15) }
+    deinit { sizes.deallocate() }
+
+    fileprivate func table(_ n: Int) -> Table {
+      while tables.count <= n { tables.append(Table()) }
+      return tables[n]
+    }
   }
 
   /// For every strip and every bracket what lies in it and how many entries are above.
@@ -174,26 +192,21 @@ struct MagnitudeGuess {
   ) -> [[Found]] {
     let strips = Mutex(
       [[Found]](repeating: [], count: Lanes.chunks(all.count, of: all.lanes.strip)))
-    let rooms = Mutex<[Room]>([])
     all.strips(nil) { strip in
-      let room =
-        rooms.withLock { $0.popLast() }
-        ?? Room(
-          tables: brackets.map { Table($0) }, sizes: .allocate(capacity: all.lanes.block + 15))
+      let room = all.pool.takeRoom(all.lanes.block)
       var above = series.map { _ in 0 }
       strip.visit { _, count, values in
         for (n, bracket) in brackets.enumerated() {
           let found = all.lanes.merging.collectBetween_f32(
             room.sizes, &above[n], values[series[n]], count, bracket.lowerBound,
             bracket.upperBound)
-          room.tables[n].add(room.sizes, found)
+          room.table(n).add(room.sizes, found, from: bracket)
         }
       }
-      let found = series.indices.map { Found(above: above[$0], values: room.tables[$0].take()) }
+      let found = series.indices.map { Found(above: above[$0], values: room.table($0).take()) }
       strips.withLock { $0[strip.number] = found }
-      rooms.withLock { $0.append(room) }
+      all.pool.give(room)
     }
-    rooms.withLock { for room in $0 { room.sizes.deallocate() } }
     return strips.withLock { $0 }
   }
 }

@@ -104,11 +104,8 @@ final class UnitedVocabulary {
   }
 
   private static func references(_ configuration: MergeConfiguration) -> [ModelReference] {
-    var references: [ModelReference] = []
-    if let base = configuration.base {
-      references.append(base)
-    }
-    return references + configuration.slices.flatMap(\.sources).map(\.reference)
+    let named = configuration.references
+    return named.bases + named.sources
   }
 
   /// tokenizer.json with the tokens of others added; merges stay the home's.
