@@ -368,7 +368,9 @@ import Testing
   func eightBitOptimizers(_ name: String) throws {
     let result = try imported(
       Self.axolotlQuantised.replacingOccurrences(of: "adamw_bnb_8bit", with: name))
-    try expect(result, says: ["sft.optimizer": "adamw_8bit"])
+    // Carried over as it was spelt; the recipe reader knows it, or the line would be dropped.
+    try expect(result, says: ["sft.optimizer": name])
+    #expect(!result.dropped.contains { $0.contains("optimizer") })
   }
 
   /// Like axolotl's examples/llama-3/qlora-1b.yml.
@@ -423,7 +425,7 @@ import Testing
       "adapter.type": "lora", "adapter.r": "32", "adapter.alpha": "16",
       "adapter.target_modules": "gate_proj,down_proj,q_proj", "sft.warmup_ratio": "0.1",
       "sft.assistant_only_loss": "true", "sft.eval_fraction": "0.1", "sft.batch_size": "2",
-      "sft.weight_decay": "0.0", "sft.logging_steps": "1", "sft.optimizer": "adamw_8bit",
+      "sft.weight_decay": "0.0", "sft.logging_steps": "1", "sft.optimizer": "adamw_bnb_8bit",
     ]
     try expect(result, says: expected)
     expect(
