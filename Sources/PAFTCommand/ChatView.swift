@@ -104,6 +104,9 @@ final class ChatView: Sendable {
   private func end(_ answer: ChatVerb.Answer) {
     if json { return Terminal.line(answer.json) }
     guard let columns = columns.withLock({ $0 }) else {
+      if isLive, !answer.isStopped, answer.text.allSatisfy(\.isWhitespace) {
+        return Terminal.error("(an empty answer)\n")
+      }
       return Terminal.output(answer.isStopped ? " …\n" : "\n")
     }
     let answers = pending.withLock { pending in

@@ -65,6 +65,32 @@ struct ComputeArguments: ParsableArguments {
   }
 }
 
+/// Of verbs that write answers.
+struct SamplingArguments: ParsableArguments {
+  @Option(
+    name: .long, parsing: .unconditional,
+    help: "Most tokens of an answer (default: 128, in a chat 512).")
+  var maxTokens: Int?
+
+  @Option(
+    name: .long, parsing: .unconditional, help: "0 always takes the most probable token.")
+  var temperature = 0.0
+
+  @Option(
+    name: .long, parsing: .unconditional,
+    help: "Sample from the smallest set with this probability.")
+  var topP = 1.0
+
+  @Option(name: .long, parsing: .unconditional, help: "Of the samples.") var seed = 42
+
+  func apply(to options: inout SamplingOptions) {
+    if let maxTokens { options.maxTokens = maxTokens }
+    options.temperature = temperature
+    options.topP = topP
+    options.seed = seed
+  }
+}
+
 /// Of verbs that train a base, or plan it.
 struct BaseArguments: ParsableArguments {
   @Option(

@@ -178,6 +178,9 @@ struct CommandTests {
     let check = try Tool.run(["validate", "--json"] + files)
     #expect(check.code == 0, "\(check.error)")
     #expect(check.output.split(separator: "\n").allSatisfy { $0.contains("\"valid\":true") })
-    #expect(try Tool.run(arguments).code == 73)
+    let again = try Tool.run(arguments)
+    #expect(again.code == 73)
+    // An option that the verb has not is no hint.
+    #expect(again.error.contains("another folder") && !again.error.contains("--overwrite"))
   }
 }

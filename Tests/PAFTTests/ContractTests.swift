@@ -145,7 +145,7 @@ struct ContractTests {
     #expect(!prompts.isEmpty)
     for dtype in [nil, Recipe.Precision.bf16] {
       var verb = GenerateVerb(model: model, prompts: prompts.map { $0["prompt"]!.string! })
-      verb.maxTokens = 40
+      verb.sampling.maxTokens = 40
       verb.compute = ComputeOptions(threads: 1, dtype: dtype)
       let answers = try verb.run().answers
       for (prompt, answer) in zip(prompts, answers) {
@@ -180,6 +180,10 @@ struct ContractTests {
     #expect(
       try verb.answer(Array("{\"text\":\"Hello world\"}".utf8), number: 1)
         == "{\"input_ids\":[15496,995]}")
+    let error = #expect(throws: PAFTError.self) {
+      _ = try verb.answer(Array("{\"text\":".utf8), number: 7)
+    }
+    #expect(error?.message.hasPrefix("line 7: byte 8 of the line: ") == true)
     verb.decodes = true
     #expect(
       try verb.answer(Array("{\"input_ids\":[15496,995]}".utf8), number: 1)

@@ -12,6 +12,7 @@ import Testing
   struct Import {
     var recipe: String
     var dropped: [String]
+    var changed: [String]
   }
 
   private func imported(_ yaml: String) throws -> Import {
@@ -24,7 +25,8 @@ import Testing
     let answer = try JSON.parse(Array(json.utf8), source: "import")
     return Import(
       recipe: try FileSystem.text(folder + "/recipe.yaml"),
-      dropped: (answer["dropped"]?.array ?? []).compactMap(\.string))
+      dropped: (answer["dropped"]?.array ?? []).compactMap(\.string),
+      changed: (answer["changed"]?.array ?? []).compactMap(\.string))
   }
 
   /// What a recipe says at a dotted path, as text.
@@ -34,6 +36,17 @@ import Testing
     guard let node else { return nil }
     return node.isSequence
       ? try node.elements().map { try $0.string() }.joined(separator: ",") : try node.string()
+  }
+
+  private func expect(_ result: Import, says expected: [String: String]) throws {
+    for (path, text) in expected { #expect(try value(result.recipe, path) == text, "\(path)") }
+  }
+
+  /// There is a line about each of these.
+  private func expect(_ result: Import, drops words: [String]) {
+    for word in words {
+      #expect(result.dropped.contains { $0.contains(word) }, "\(word): \(result.dropped)")
+    }
   }
 
   static let trl = """
@@ -139,7 +152,7 @@ import Testing
       // TRL's own defaults.
       "sft.lr_scheduler": "linear", "sft.max_length": "1024", "adapter.dropout": "0.05",
     ]
-    for (path, text) in expected { #expect(try value(result.recipe, path) == text, "\(path)") }
+    try expect(result, says: expected)
     for key in ["packing", "eos_token", "eval_strategy", "eval_steps", "dataset_train_split"] {
       #expect(result.dropped.contains { $0.contains(" \(key) is not carried over") }, "\(key)")
       #expect(result.recipe.contains("\(key) is not carried over"))
@@ -156,14 +169,14 @@ import Testing
       "align.batch_size": "2", "align.beta": "0.2", "align.warmup_steps": "20",
       "align.learning_rate": "0.0002", "adapter.dropout": "0.05",
     ]
-    for (path, text) in expected { #expect(try value(result.recipe, path) == text, "\(path)") }
+    try expect(result, says: expected)
     #expect(try value(result.recipe, "align.optimizer") == "adamw_8bit")
-    for word in [
-      "special_tokens", "'more.jsonl'", "datasets[0].type",
-      "datasets[0].field_messages",
-    ] {
-      #expect(result.dropped.contains { $0.contains(word) }, "\(word): \(result.dropped)")
-    }
+    expect(
+      result,
+      drops: [
+        "special_tokens", "'more.jsonl'", "datasets[0].type",
+        "datasets[0].field_messages",
+      ])
     #expect(!result.dropped.contains { $0.contains("load_in") })
   }
 
@@ -176,10 +189,8 @@ import Testing
       "align.learning_rate": "5.0e-6", "align.epochs": "3.0", "align.warmup_ratio": "0.1",
       "align.save_steps": "500",
     ]
-    for (path, text) in expected { #expect(try value(result.recipe, path) == text, "\(path)") }
-    for word in ["template", "max_samples", "plot_loss", "'dpo_en_demo'"] {
-      #expect(result.dropped.contains { $0.contains(word) }, "\(word)")
-    }
+    try expect(result, says: expected)
+    expect(result, drops: ["template", "max_samples", "plot_loss", "'dpo_en_demo'"])
   }
 
   /// Like trl/examples and the recipes of the alignment handbook.
@@ -234,18 +245,15 @@ import Testing
       "align.batch_size": "4", "align.gradient_accumulation_steps": "4",
       "align.save_steps": "100",
     ]
-    for (path, text) in expected where path != "align.loss" {
-      #expect(try value(result.recipe, path) == text, "\(path)")
-    }
-    let loss = try #require(try value(result.recipe, "align.loss"))
-    #expect(loss.filter { $0 != " " } == expected["align.loss"])
+    try expect(result, says: expected)
     #expect(try value(result.recipe, "adapter.r") == nil)
-    for word in [
-      "load_in_4bit", "bnb_4bit_quant_type", "attn_implementation", "gradient_checkpointing_kwargs",
-      "report_to", "model_revision", "'trl-lib/ultrafeedback_binarized'",
-    ] {
-      #expect(result.dropped.contains { $0.contains(word) }, "\(word): \(result.dropped)")
-    }
+    expect(
+      result,
+      drops: [
+        "load_in_4bit", "bnb_4bit_quant_type", "attn_implementation",
+        "gradient_checkpointing_kwargs",
+        "report_to", "model_revision", "'trl-lib/ultrafeedback_binarized'",
+      ])
     // The keys that switch nothing on need no line.
     #expect(!result.dropped.contains { $0.contains("label_smoothing") })
   }
@@ -303,13 +311,13 @@ import Testing
       "sft.learning_rate": "1.0e-5", "sft.epochs": "3.0", "sft.max_length": "2048",
       "sft.gradient_accumulation_steps": "2", "sft.batch_size": "1", "sft.eval_fraction": "0",
     ]
-    for (path, text) in expected { #expect(try value(result.recipe, path) == text, "\(path)") }
-    for word in [
-      "deepspeed", "'alpaca_en_demo'", "template", "max_samples", "preprocessing_num_workers",
-      "dataloader_num_workers", "save_only_model", "ddp_timeout", "trust_remote_code",
-    ] {
-      #expect(result.dropped.contains { $0.contains(word) }, "\(word): \(result.dropped)")
-    }
+    try expect(result, says: expected)
+    expect(
+      result,
+      drops: [
+        "deepspeed", "'alpaca_en_demo'", "template", "max_samples", "preprocessing_num_workers",
+        "dataloader_num_workers", "save_only_model", "ddp_timeout", "trust_remote_code",
+      ])
     #expect(!result.dropped.contains { $0.contains("resume_from_checkpoint") })
   }
 
@@ -329,10 +337,40 @@ import Testing
       "adapter.target_modules": "q_proj,v_proj", "sft.assistant_only_loss": "false",
       "sft.completion_only_loss": "false",
     ]
-    for (path, text) in expected { #expect(try value(result.recipe, path) == text, "\(path)") }
+    try expect(result, says: expected)
     #expect(
       result.dropped.contains { $0.contains("quantization_bit") && $0.contains("not quantised") })
     #expect(result.dropped.contains { $0.contains("quantization_method") })
+  }
+
+  @Test(
+    "a base in 8 bits becomes paft's int8, which is said",
+    arguments: ["quantization_bit: 8", "load_in_8bit: true\nquantization_bit: 8"])
+  func eightBits(_ keys: String) throws {
+    let result = try imported(Self.factorySupervised("finetuning_type: lora\n\(keys)"))
+    try expect(result, says: ["base_dtype": "int8", "dtype": "bf16", "adapter.type": "lora"])
+    #expect(result.changed.count == 1)
+    let line = try #require(result.changed.first)
+    #expect(line.contains("line ") && line.contains("base_dtype: int8"), "\(line)")
+    #expect(line.contains("not bitsandbytes'") && result.recipe.contains(line))
+    #expect(!result.dropped.contains { $0.contains("quantization_bit") || $0.contains("8bit") })
+  }
+
+  @Test("without such a key nothing is carried over as something else") func unchanged() throws {
+    let result = try imported(Self.factorySupervised("finetuning_type: lora"))
+    #expect(result.changed.isEmpty && !result.recipe.contains("Carried over as"))
+    #expect(try value(result.recipe, "base_dtype") == nil)
+  }
+
+  @Test(
+    "other spellings of the optimizer with moments in 8 bits",
+    arguments: ["adamw_bnb_8bit", "paged_adamw_8bit", "adamw_8bit"])
+  func eightBitOptimizers(_ name: String) throws {
+    let result = try imported(
+      Self.axolotlQuantised.replacingOccurrences(of: "adamw_bnb_8bit", with: name))
+    // Carried over as it was spelt; the recipe reader knows it, or the line would be dropped.
+    try expect(result, says: ["sft.optimizer": name])
+    #expect(!result.dropped.contains { $0.contains("optimizer") })
   }
 
   /// Like axolotl's examples/llama-3/qlora-1b.yml.
@@ -387,16 +425,16 @@ import Testing
       "adapter.type": "lora", "adapter.r": "32", "adapter.alpha": "16",
       "adapter.target_modules": "gate_proj,down_proj,q_proj", "sft.warmup_ratio": "0.1",
       "sft.assistant_only_loss": "true", "sft.eval_fraction": "0.1", "sft.batch_size": "2",
-      "sft.weight_decay": "0.0", "sft.logging_steps": "1",
+      "sft.weight_decay": "0.0", "sft.logging_steps": "1", "sft.optimizer": "adamw_bnb_8bit",
     ]
-    for (path, text) in expected { #expect(try value(result.recipe, path) == text, "\(path)") }
-    for word in [
-      "adapter: qlora", "load_in_4bit", "sample_packing", "eval_sample_packing", "optimizer",
-      "evals_per_epoch", "saves_per_epoch", "dataset_prepared_path", "loss_watchdog_threshold",
-      "flash_attention", "special_tokens",
-    ] {
-      #expect(result.dropped.contains { $0.contains(word) }, "\(word): \(result.dropped)")
-    }
+    try expect(result, says: expected)
+    expect(
+      result,
+      drops: [
+        "adapter: qlora", "load_in_4bit", "sample_packing", "eval_sample_packing",
+        "evals_per_epoch", "saves_per_epoch", "dataset_prepared_path", "loss_watchdog_threshold",
+        "flash_attention", "special_tokens",
+      ])
     #expect(!result.dropped.contains { $0.contains("wandb") || $0.contains("load_in_8bit") })
   }
 

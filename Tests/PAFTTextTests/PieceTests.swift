@@ -17,13 +17,14 @@ import Testing
     var cases: [JSON] { json["cases"]?.array ?? [] }
   }
 
-  private static func cases(_ key: String) -> [Case] {
-    ((try? fixture("pieces.json"))?[key]?.array ?? []).map {
+  private static func cases(_ key: String, _ file: String = "pieces.json") -> [Case] {
+    ((try? fixture(file))?[key]?.array ?? []).map {
       Case(name: $0["name"]!.string!, json: $0)
     }
   }
 
-  static let models = cases("sentencepiece")
+  /// The second file has rules of normalization, equal scores and pieces that a person defined.
+  static let models = cases("sentencepiece") + cases("sentencepiece", "sentencepiece.json")
   static let tokenizers = cases("tokenizers")
 
   private func bytes(_ model: Case) throws -> [UInt8] {
@@ -31,7 +32,7 @@ import Testing
   }
 
   @Test func theFixturesAreThere() {
-    #expect(Self.models.count == 4)
+    #expect(Self.models.count == 9)
     #expect(Self.tokenizers.count >= 7)
     #expect((Self.models + Self.tokenizers).allSatisfy { $0.cases.count > 30 })
   }

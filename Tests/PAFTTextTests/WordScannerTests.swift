@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Foundation
 import PAFTBase
 import PAFTFormats
 import PAFTText
@@ -101,6 +102,28 @@ import Testing
     let decoded = try tokenizer.decode(
       tokenizer.encode(text, addSpecialTokens: false), skipSpecialTokens: false)
     #expect(sameBytes(decoded, expected))
+  }
+
+  /// Texts that composition is known to leave alone are not given to the library: it must agree, for
+  /// every character alone, doubled, behind a letter and behind its neighbour.
+  @Test func whatIsNotComposedIsComposedAlready() throws {
+    let tokenizer = try Self.tokenizer(
+      pattern: Self.patterns[2], prefix: false, normalizer: ["type": "NFC"])
+    var previous: Unicode.Scalar = "a"
+    for value in UInt32(0x80)..<0x20000 {
+      // Foundation is wrong about some single letters of Hangul, see above.
+      guard !(0x1100..<0x1200).contains(value), let scalar = Unicode.Scalar(value) else { continue }
+      var view = String.UnicodeScalarView()
+      view.append(contentsOf: [previous, scalar, "e", scalar, scalar, "A", scalar])
+      previous = scalar
+      let text = String(view)
+      let ids = try tokenizer.encode(text, addSpecialTokens: false)
+      #expect(
+        try sameBytes(
+          tokenizer.decode(ids, skipSpecialTokens: false),
+          text.precomposedStringWithCanonicalMapping),
+        "U+\(String(value, radix: 16))")
+    }
   }
 
   /// A file may leave ids out: they stand for nothing, and the others for what they stood for.

@@ -152,22 +152,21 @@ def theirs(encode, texts):
     return [getattr(e, "ids", e) for e in found], seconds
 
 
-def compare(name, folder, encode, lines, source, size, excuse=lambda a, b: False):
+def compare(name, folder, encode, lines, source, size):
     seconds_ours, seconds_theirs = [], []
     for _ in range(REPEATS):
         a, seconds = ours(folder, source, len(lines)); seconds_ours.append(seconds)
         b, seconds = theirs(encode, lines); seconds_theirs.append(seconds)
     wrong = [i for i in range(len(lines)) if a[i] != b[i]]
-    known = [i for i in wrong if excuse(a[i], b[i])]
     rate = lambda seconds: size / sorted(seconds)[len(seconds) // 2] / 1e6
     ids = sum(map(len, b))
-    print(f"| {name} | {ids} | {len(wrong) - len(known)} | {rate(seconds_ours):.1f} | {rate(seconds_theirs):.1f} | "
-          f"{rate(seconds_ours) / rate(seconds_theirs):.2f} |" + (f" {len(known)} differ in equal sums" if known else ""), flush=True)
-    for i in [w for w in wrong if w not in set(known)][:2]:
+    print(f"| {name} | {ids} | {len(wrong)} | {rate(seconds_ours):.1f} | {rate(seconds_theirs):.1f} | "
+          f"{rate(seconds_ours) / rate(seconds_theirs):.2f} |", flush=True)
+    for i in wrong[:2]:
         k = next((k for k, (x, y) in enumerate(zip(a[i], b[i])) if x != y), min(len(a[i]), len(b[i])))
         print(f"   text {i}: ours from {k}: {a[i][max(0, k - 2):k + 8]}, reference {b[i][max(0, k - 2):k + 8]}\n   {lines[i][:300]!r}")
     # SentencePiece is the truth for its own files; who is to be kept up with is the tokenizers library.
-    return len(wrong) == len(known) and (rate(seconds_ours) >= rate(seconds_theirs) or "(sentencepiece)" in name)
+    return not wrong and (rate(seconds_ours) >= rate(seconds_theirs) or "(sentencepiece)" in name)
 
 
 def protocol(path):
@@ -191,16 +190,6 @@ def converted(path):
     if rules: tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
     # As it is on a disk: read from JSON, a score may be a last bit away, which decides between equal sums.
     return Tokenizer.from_str(tokenizer.to_str())
-
-
-def equal_sums(path):
-    """Whether two cuts of a text are equally probable as far as SentencePiece can tell, which adds in 32 bits."""
-    proto = protocol(path)
-    score = [p.score if p.type != p.UNKNOWN else min(q.score for q in proto.pieces if q.type == q.NORMAL) - 10 for p in proto.pieces]
-    def excuse(a, b):
-        one, other = sum(score[i] for i in a), sum(score[i] for i in b)
-        return abs(one - other) <= (len(a) + len(b)) * abs(one) * 2.0 ** -24
-    return excuse
 
 
 def batch(tokenizer):
@@ -241,26 +230,25 @@ def main():
         tokenizer = Tokenizer.from_file(str(DATA / "tokenizers/gpt2/tokenizer.json"))
         good &= compare("gpt2 as tiktoken ranks", file, batch(tokenizer), lines, source, size)
 
-        def pieces(name, path, excuse=lambda a, b: False):
+        def pieces(name, path):
             nonlocal good
             model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-            good &= compare(name, path, model.encode, lines, source, size, excuse)
+            good &= compare(name, path, model.encode, lines, source, size)
 
         pieces("mistral v1 (sentencepiece)", DATA / "tokenizers/mistral/tokenizer.model.v1")
         corpus = folder / "corpus.txt"
         corpus.write_text("\n".join(l for text in sample(lines) for l in text.replace("\0", "").splitlines() if l))
         common = dict(input=str(corpus), vocab_size=8000, hard_vocab_limit=False, minloglevel=2, num_threads=2, max_sentence_length=100000,
                       character_coverage=0.99)
-        for kind, rule in (("bpe", "identity"), ("unigram", "identity"), ("unigram", "nmt_nfkc")):
+        for kind, rule in (("bpe", "identity"), ("bpe", "nmt_nfkc"), ("unigram", "identity"), ("unigram", "nmt_nfkc")):
             path = folder / f"{kind}-{rule}.model"
             identity = rule == "identity"
             sentencepiece.SentencePieceTrainer.train(
                 model_prefix=str(path)[:-6], model_type=kind, normalization_rule_name=rule, byte_fallback=identity,
                 remove_extra_whitespaces=not identity, split_digits=identity, **common)
-            # Compiled rules are applied as the library does it, to graphemes; SentencePiece itself goes by the longest rule.
-            if identity: pieces(f"{kind}, {rule} (sentencepiece)", path, equal_sums(path) if kind == "unigram" else lambda a, b: False)
-            if kind == "unigram":
-                good &= compare(f"{kind}, {rule} (tokenizers)", path, batch(converted(path)), lines, source, size)
+            pieces(f"{kind}, {rule} (sentencepiece)", path)
+            # A tokenizer.json made of it is another tokenizer: the library applies rules to graphemes and adds in 64 bits.
+            if kind == "unigram": hugging(f"{kind}, {rule} (tokenizers)", converted(path).to_str())
     sys.exit(0 if good else 1)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make Tests/Fixtures/text/pieces.json: SentencePiece models, unigram tokenizers and rare components.
+"""Make Tests/Fixtures/text/pieces.json and sentencepiece.json: SentencePiece models, unigram tokenizers, rare components.
 
   sentencepiece   models trained here (base64 of the .model file), texts, and the ids that SentencePiece gives
   tokenizers      tokenizer.json values with parts that zoo.json (text.py) has not, texts, ids and decoded texts of the
@@ -9,8 +9,10 @@ usage: pieces.py
 """
 
 import base64
+import contextlib
 import io
 import json
+import tempfile
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
@@ -24,6 +26,9 @@ CASES = [t for t in TEXTS + noise(12) if "<" not in t and "\0" not in t]
 RULES = "\n".join(["FF21\t41", "FF22\t42", "FB01\t66 69", "2460\t31", "BD\t31 2F 32", "E9\t65", "65 301\t65", "3000\t20", "A0\t20", "9\t20",
                    "200B\t", "AC01\tAC00"])
 
+# Rules within each other, one of which makes blanks: SentencePiece takes the longest.
+LONGER = RULES + "\n2126\t57\n2126 301\t20 57 20\n2126 301 308\t78"
+
 
 def trained(folder, **options):
     out = io.BytesIO()
@@ -35,11 +40,23 @@ def trained(folder, **options):
     return proto
 
 
-def pieces(name, **options):
+def pieces(name, texts=(), coarse=False, **options):
+    """`coarse` scores are whole numbers: then most cuts of a text have equals, and order decides."""
     proto = trained(name, **options)
+    if coarse:
+        for piece in proto.pieces:
+            if piece.type == piece.NORMAL: piece.score = float(round(piece.score))
     model = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
     return {"name": name, "model": base64.b64encode(proto.SerializeToString()).decode(),
-            "cases": [{"text": t, "ids": model.encode(t)} for t in CASES]}
+            "cases": [{"text": t, "ids": model.encode(t)} for t in [*CASES, *texts]]}
+
+
+@contextlib.contextmanager
+def rules(text):
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
+        file.write(text)
+        file.flush()
+        yield file.name
 
 
 def cases(tokenizer, skip=()):
@@ -83,11 +100,8 @@ def bpe(name, normal=None, pre=None, decoder=None, **trainer):
 
 
 def tokenizers():
-    import tempfile, pathlib
-    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as rules:
-        rules.write(RULES)
-        rules.flush()
-        charsmap = trained("rules", model_type="unigram", normalization_rule_tsv=rules.name).normalizer_spec.precompiled_charsmap
+    with rules(RULES) as file:
+        charsmap = trained("rules", model_type="unigram", normalization_rule_tsv=file).normalizer_spec.precompiled_charsmap
     yield unigram("unigram-metaspace", None, pre_tokenizers.Metaspace())
     yield unigram("unigram-bytes-one-word", normalizers.NFKC(), pre_tokenizers.Metaspace(split=False), True)
     yield unigram("unigram-precompiled", normalizers.Sequence([
@@ -107,5 +121,19 @@ if __name__ == "__main__":
         pieces("unigram", model_type="unigram", normalization_rule_name="identity"),
         pieces("unigram-bytes", model_type="unigram", byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False),
     ]
+    long = [" ".join(CASES), "".join(CASES)]
+    defined = ["[X]", " ab ", "12", "e\u0301", "th", "the"]
+    meet = ["[X]", " a[X]b ", "[X] the  ab 12", "th[X]e\u0301 \ufb01[X] ", "  [X]  ab  [X]  ", "31212 ab the", "e\u0301e\u0300\u00e9"]
+    nested = ["\u2126\u0301 \u2126 a\u2126\u0301\u0308b\u2126\u0301", " \u2126\u0301  \u2126\u0301", "\u200b", "\u200b a\u3000\u00a0 \u200b"]
+    with rules(LONGER) as file:
+        more = [
+            pieces("unigram-rules", long + nested, model_type="unigram", normalization_rule_tsv=file),
+            pieces("unigram-equals", long, coarse=True, model_type="unigram", normalization_rule_name="identity"),
+            pieces("bpe-equals", long, coarse=True, model_type="bpe", normalization_rule_name="identity"),
+            pieces("unigram-defined", meet + nested, model_type="unigram", normalization_rule_tsv=file, user_defined_symbols=defined),
+            pieces("bpe-defined", meet + nested, model_type="bpe", normalization_rule_tsv=file, user_defined_symbols=defined,
+                   remove_extra_whitespaces=False),
+        ]
     write("pieces.json", {"sentencepiece": sentence, "tokenizers": list(tokenizers())})
-    print((OUT / "pieces.json").stat().st_size)
+    write("sentencepiece.json", {"sentencepiece": more})
+    for name in ("pieces.json", "sentencepiece.json"): print(name, (OUT / name).stat().st_size)

@@ -14,14 +14,18 @@ struct BenchBaseline {
     }
     let text = try FileSystem.text(path, limit: 256 << 20)
     for (index, line) in text.split(separator: "\n").enumerated() {
-      let row = try JSON.parse(Array(line.utf8), source: "\(path):\(index + 1)")
+      let place = "\(path):\(index + 1)"
+      let row: JSON
+      do { row = try JSON.parse(Array(line.utf8), source: place) } catch {
+        throw error.fault(at: place, of: "line")
+      }
       guard let kernel = row["kernel"]?.string, let dtype = row["dtype"]?.string,
         let shape = row["shape"]?.string, let pass = row["pass"]?.string,
         let threads = row["threads"]?.int, let isa = row["isa"]?.string,
         let median = row["median_seconds"]?.double, median > 0
       else {
         throw Fault(
-          .data, "\(path):\(index + 1): found no benchmark row, expected what --json writes",
+          .data, "\(place): found no benchmark row, expected what --json writes",
           hint: "paft bench --json > \(path)")
       }
       let key = BenchRow.key(

@@ -31,8 +31,9 @@ enum ForeignKeys {
   static let refused: [String: String] = [
     "fp16": "half precision has no fast path on CPUs; use dtype: bf16",
     "load_in_4bit": "4-bit bases are not supported",
-    "load_in_8bit": "8-bit bases are not supported yet",
-    "quantization_bit": "quantised bases are not supported yet",
+    "load_in_8bit": "write base_dtype: int8, which is paft's own int8, not bitsandbytes'",
+    "quantization_bit":
+      "4-bit bases are not supported; for 8 bits write base_dtype: int8, which is paft's own int8",
     "use_dora": "DoRA is not supported",
     "peft_use_dora": "DoRA is not supported",
     "pissa_init": "PiSSA is not supported",

@@ -21,6 +21,8 @@ struct ForeignRecipe {
   private(set) var yaml: String
   /// `line 7: gradient_checkpointing_kwargs: …`.
   private(set) var dropped: [String] = []
+  /// What is carried over as something that is not quite the same.
+  private(set) var changed: [String] = []
 
   private let root: ConfigNode
   /// Lines of the recipe: at the top, of the adapter, of the branch.
@@ -195,15 +197,23 @@ struct ForeignRecipe {
   }
 
   private mutating func readPrecision() {
-    for key in ["fp16", "load_in_4bit", "load_in_8bit", "quantization_bit"] {
-      guard let node = root[key], !node.isNull, (try? node.bool()) != false else { continue }
-      drop(
-        node.line, key,
-        key == "fp16" ? "bf16 is used instead" : "the base is not quantised: it takes more memory")
-    }
     let off = root["bf16"].map { (try? $0.bool()) == false } ?? false
     let half = root["fp16"].map { (try? $0.bool()) == true } ?? false
     top.append(("dtype", off && !half ? "f32" : "bf16"))
+    for key in ["fp16", "load_in_4bit", "load_in_8bit", "quantization_bit"] {
+      guard let node = root[key], !node.isNull, (try? node.bool()) != false else { continue }
+      let inBytes = key == "load_in_8bit" || (key == "quantization_bit" && (try? node.int()) == 8)
+      if key == "fp16" {
+        drop(node.line, key, "bf16 is used instead")
+      } else if !inBytes {
+        drop(node.line, key, "the base is not quantised to 4 bits: it takes more memory")
+      } else if !top.contains(where: { $0.key == "base_dtype" }) {
+        top.append(("base_dtype", "int8"))
+        changed.append(
+          "\(place(node.line))\(key) becomes base_dtype: int8, which is paft's own int8, not "
+            + "bitsandbytes'")
+      }
+    }
   }
 
   private mutating func readAdapter(_ program: Program) throws {
@@ -350,8 +360,11 @@ struct ForeignRecipe {
   }
 
   private mutating func drop(_ line: Int?, _ key: String, _ why: String) {
-    let place = line.map { "\(root.source) line \($0): " } ?? "\(root.source): "
-    dropped.append("\(place)\(key) is not carried over: \(why)")
+    dropped.append("\(place(line))\(key) is not carried over: \(why)")
+  }
+
+  private func place(_ line: Int?) -> String {
+    line.map { "\(root.source) line \($0): " } ?? "\(root.source): "
   }
 
   // MARK: - Writing
@@ -381,9 +394,10 @@ struct ForeignRecipe {
       + training.dropFirst().map { ($0.key, $0.text) }
     for (key, setting) in settings { text += " \\\n#     --set '\(key)=\(setting)'" }
     text += "\n"
-    if !dropped.isEmpty {
-      text += "#\n# Not carried over:\n"
-      for line in dropped { text += "#   \(line)\n" }
+    for (title, lines) in [("Carried over as", changed), ("Not carried over", dropped)]
+    where !lines.isEmpty {
+      text += "#\n# \(title):\n"
+      for line in lines { text += "#   \(line)\n" }
     }
     return text + "\n" + body
   }

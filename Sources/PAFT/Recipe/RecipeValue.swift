@@ -70,7 +70,7 @@ enum RecipeValue {
   private static let synonyms: [String: String] = [
     "bfloat16": "bf16", "float32": "f32", "fp32": "f32", "float": "f32", "float16": "f16",
     "fp16": "f16", "half": "f16", "adamw_torch": "adamw", "adamw_torch_fused": "adamw",
-    "adamw_hf": "adamw",
+    "adamw_hf": "adamw", "adamw_bnb_8bit": "adamw_8bit", "paged_adamw_8bit": "adamw_8bit",
   ]
 
   private static func bounds(_ min: Double?, _ max: Double?, _ openMin: Bool, _ openMax: Bool)

@@ -14,7 +14,10 @@ struct TrainingLog: Sendable {
     let bytes = try FileSystem.read(path)
     var losses: [Double] = []
     for (number, line) in bytes.split(separator: UInt8(ascii: "\n")).enumerated() {
-      let row = try JSON.parse(Array(line), source: "\(path):\(number + 1)")
+      let row: JSON
+      do { row = try JSON.parse(Array(line), source: path) } catch {
+        throw error.fault(at: "\(path):\(number + 1)", of: "line")
+      }
       tokens += row["tokens"]?.int ?? 0
       seconds += row["seconds"]?.double ?? 0
       losses.append(row["loss"]?.double ?? .nan)

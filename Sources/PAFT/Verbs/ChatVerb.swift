@@ -54,12 +54,9 @@ package struct ChatVerb: Sendable {
 
   package var partners: [Partner]
   package var system: String?
-  package var maxTokens = 512
   /// Tokens of a whole conversation; at most the model's positions.
   package var context = 8192
-  package var temperature = 0.0
-  package var topP = 1.0
-  package var seed = 42
+  package var sampling = SamplingOptions(maxTokens: 512)
   package var compute = ComputeOptions()
 
   package init(_ partners: [Partner]) { self.partners = partners }
@@ -157,9 +154,7 @@ package struct ChatVerb: Sendable {
     let clock = Stopwatch()
     var generator = Generator(
       speaker.decoder, speaker.loaded.weights,
-      sampling: Sampling(
-        temperature: temperature, topP: topP, seed: UInt64(seed) &+ UInt64(turn) &- 1),
-      stops: speaker.stops)
+      sampling: sampling.sampling(turn: turn - 1), stops: speaker.stops)
     generator.batchSize = 1
     let tokenizer = speaker.encoder.tokenizer
     var stream = IncrementalDecoder(tokenizer)
@@ -168,7 +163,7 @@ package struct ChatVerb: Sendable {
     show(.begins(name: speaker.name, side: speaker.side))
     var tokens: [Int32] = []
     do {
-      tokens = try generator.generate([ids], maxTokens: maxTokens) { _, id in
+      tokens = try generator.generate([ids], maxTokens: sampling.maxTokens) { _, id in
         do throws(Fault) {
           let text = try stream.append(id)
           if !text.isEmpty { show(.text(text)) }
@@ -204,16 +199,9 @@ package struct ChatVerb: Sendable {
   }
 
   private func check() throws(Fault) {
-    guard temperature.isFinite, temperature >= 0 else {
-      throw Fault(.usage, "--temperature \(temperature): expected a number >= 0")
-    }
-    guard topP > 0, topP <= 1 else {
-      throw Fault(.usage, "--top-p \(topP): expected 0 < p <= 1")
-    }
-    for (name, value, least) in [
-      ("max-tokens", maxTokens, 1), ("context", context, 2), ("seed", seed, 0),
-    ] where value < least {
-      throw Fault(.usage, "--\(name) \(value): expected at least \(least)")
+    try sampling.check()
+    guard context >= 2 else {
+      throw Fault(.usage, "--context \(context): expected at least 2")
     }
   }
 }

@@ -12,10 +12,7 @@ package struct GenerateVerb: Sendable {
   package var prompts: [String]
   /// A file of conversations, each to be answered by the assistant.
   package var messages: String?
-  package var maxTokens = 128
-  package var temperature = 0.0
-  package var topP = 1.0
-  package var seed = 42
+  package var sampling = SamplingOptions()
   package var compute = ComputeOptions()
 
   package init(model: String, prompts: [String]) {
@@ -43,7 +40,7 @@ package struct GenerateVerb: Sendable {
   package func run() throws(PAFTError) -> (answers: [Answer], seconds: Double) {
     try PAFTError.wrapping {
       let clock = Stopwatch()
-      try check()
+      try sampling.check()
       let folder = try ModelFolder(model)
       let tokenizer = try Tokenizer(folder: model)
       var texts = prompts
@@ -60,7 +57,7 @@ package struct GenerateVerb: Sendable {
       let batch = min(32, requests.count)
       let longest = requests.reduce(0) { max($0, $1.count) }
       let positions = folder.configuration.maxPositions
-      let limit = min(positions, longest + min(maxTokens, positions))
+      let limit = min(positions, longest + min(sampling.maxTokens, positions))
       let scratch = InferenceScratch.bytes(
         folder, tokens: batch * max(1, longest), logitRows: batch)
       let stops = try StopTokens.of(folder, tokenizer, model: model)
@@ -71,10 +68,9 @@ package struct GenerateVerb: Sendable {
         let loaded = try LoadedModel(base, adapter: adapter, on: executor)
         var generator = Generator(
           try loaded.decoder(maxTokens: limit, on: executor), loaded.weights,
-          sampling: Sampling(temperature: temperature, topP: topP, seed: UInt64(seed)),
-          stops: stops)
+          sampling: sampling.sampling(), stops: stops)
         generator.batchSize = batch
-        return try generator.generate(requests, maxTokens: maxTokens)
+        return try generator.generate(requests, maxTokens: sampling.maxTokens)
       }
       let answers = try generated.enumerated().map { index, answer in
         Answer(
@@ -84,18 +80,5 @@ package struct GenerateVerb: Sendable {
       }
       return (answers, clock.seconds)
     }
-  }
-
-  private func check() throws(Fault) {
-    guard temperature.isFinite, temperature >= 0 else {
-      throw Fault(.usage, "--temperature \(temperature): expected a number >= 0")
-    }
-    guard topP > 0, topP <= 1 else {
-      throw Fault(.usage, "--top-p \(topP): expected 0 < p <= 1")
-    }
-    guard maxTokens >= 1 else {
-      throw Fault(.usage, "--max-tokens \(maxTokens): expected at least 1")
-    }
-    guard seed >= 0 else { throw Fault(.usage, "--seed \(seed): expected a number >= 0") }
   }
 }

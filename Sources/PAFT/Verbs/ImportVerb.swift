@@ -56,11 +56,12 @@ package struct ImportVerb: Sendable {
     guard replaces || !FileSystem.exists(output) else {
       throw Fault(.cannotCreate, "\(quoted(output)) exists", hint: "--overwrite replaces it")
     }
-    for line in imported.dropped { note(line) }
+    for line in imported.changed + imported.dropped { note(line) }
     try FileSystem.replace(output, with: imported.yaml.utf8)
     let json: JSON = [
       "output": .string(output), "kind": "recipe", "program": .string(imported.program),
       "branch": .string(imported.branch), "dropped": .array(imported.dropped.map { .string($0) }),
+      "changed": .array(imported.changed.map { .string($0) }),
     ]
     return (
       "\(output): a recipe of \(imported.program)'s \(imported.branch), "

@@ -21,18 +21,9 @@ struct ChatCommand: ParsableCommand {
   @Option(name: .long, help: "PEFT adapter folder of the second model (default: none).")
   var againstAdapter: String?
   @Option(name: .long, parsing: .unconditional, help: "System prompt.") var system: String?
-  @Option(name: .long, parsing: .unconditional, help: "Most tokens of an answer.") var maxTokens =
-    512
   @Option(name: .long, parsing: .unconditional, help: "Most tokens of a conversation.")
   var context = 8192
-  @Option(
-    name: .long, parsing: .unconditional, help: "0 always takes the most probable token.")
-  var temperature = 0.0
-  @Option(
-    name: .long, parsing: .unconditional,
-    help: "Sample from the smallest set with this probability.")
-  var topP = 1.0
-  @Option(name: .long, parsing: .unconditional, help: "Of the samples.") var seed = 42
+  @OptionGroup var sampling: SamplingArguments
   @OptionGroup var compute: ComputeArguments
   @OptionGroup var common: CommonOptions
 
@@ -45,11 +36,8 @@ struct ChatCommand: ParsableCommand {
     }
     var verb = ChatVerb(partners)
     verb.system = system
-    verb.maxTokens = maxTokens
+    sampling.apply(to: &verb.sampling)
     verb.context = context
-    verb.temperature = temperature
-    verb.topP = topP
-    verb.seed = seed
     verb.compute = compute.options
     AnswerStop.install()
     let view = ChatView(sides: partners.count, json: common.json, quiet: common.quiet)

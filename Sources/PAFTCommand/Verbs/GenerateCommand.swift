@@ -24,16 +24,7 @@ struct GenerateCommand: ParsableCommand {
       "Conversations to answer: a list of {role, content}, or {\"messages\"} on each line.",
       valueName: "file"))
   var messages: String?
-  @Option(name: .long, parsing: .unconditional, help: "Most tokens of an answer.") var maxTokens =
-    128
-  @Option(
-    name: .long, parsing: .unconditional, help: "0 always takes the most probable token.")
-  var temperature = 0.0
-  @Option(
-    name: .long, parsing: .unconditional,
-    help: "Sample from the smallest set with this probability.")
-  var topP = 1.0
-  @Option(name: .long, parsing: .unconditional, help: "Of the samples.") var seed = 42
+  @OptionGroup var sampling: SamplingArguments
   @OptionGroup var compute: ComputeArguments
   @OptionGroup var common: CommonOptions
 
@@ -48,10 +39,7 @@ struct GenerateCommand: ParsableCommand {
     verb.adapter = adapter
     verb.messages = messages
     common.noteBase(of: adapter, model: model)
-    verb.maxTokens = maxTokens
-    verb.temperature = temperature
-    verb.topP = topP
-    verb.seed = seed
+    sampling.apply(to: &verb.sampling)
     verb.compute = compute.options
     let (answers, seconds) = try verb.run()
     for answer in answers {

@@ -21,17 +21,19 @@ package final class OutputFolder {
   private let lock: CInt
   private var committed = false
 
-  /// - Parameter resuming: asked for each folder that a dead process left whether to go on in it, as it
-  ///   is; one that nobody wants is swept.
+  /// - Parameters:
+  ///   - replacing: nil where the person has no way to ask for it.
+  ///   - resuming: asked for each folder that a dead process left whether to go on in it, as it is;
+  ///     one that nobody wants is swept.
   ///
   /// Throws 73 when the target is a file or a folder with contents, unless `replacing`.
   package init(
-    _ target: String, replacing: Bool = false,
+    _ target: String, replacing: Bool? = nil,
     resuming: (_ unfinished: String) -> Bool = { _ in false }
   ) throws(Fault) {
     try checkedPath(target, .create)
     self.target = target
-    self.replacing = replacing
+    self.replacing = replacing ?? false
     try Self.refuseOccupied(target, replacing: replacing)
     let parent = FileSystem.parent(of: target)
     try FileSystem.makeFolder(parent)
@@ -107,15 +109,16 @@ package final class OutputFolder {
     if let old { try FileSystem.remove(old) }
   }
 
-  private static func refuseOccupied(_ target: String, replacing: Bool) throws(Fault) {
+  private static func refuseOccupied(_ target: String, replacing: Bool?) throws(Fault) {
     switch FileSystem.kind(target) {
     case nil: return
-    case .folder where replacing: return
+    case .folder where replacing == true: return
     case .folder:
       guard try FileSystem.list(target).isEmpty else {
         throw Fault(
           .cannotCreate, "output folder \(quoted(target)) exists and is not empty",
-          hint: "choose another folder, or --overwrite to replace it")
+          hint: "choose another folder" + (replacing == nil ? "" : ", or --overwrite to replace it")
+        )
       }
     default:
       throw Fault(.cannotCreate, "output \(quoted(target)) exists and is not a folder")

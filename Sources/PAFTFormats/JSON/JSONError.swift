@@ -40,6 +40,13 @@ package struct JSONError: Diagnosable, Equatable {
   }
 
   package var exitCode: ExitCode { .data }
+
+  /// The same of a text that is a `unit` (line, row) of something larger, whose place says where it
+  /// is: lines within the text are not counted.
+  package func fault(at place: String, of unit: String, hint: String? = nil) -> Fault {
+    Fault(
+      .data, "\(place): byte \(offset) of the \(unit): \(reason.words)", hint: hint ?? self.hint)
+  }
 }
 
 extension JSONError.Reason {

@@ -5,7 +5,8 @@ import PAFTFormats
 
 /// A conversation as a model reads it.
 package struct EncodedChat: Sendable {
-  package let text: String
+  let bytes: [UInt8]
+  package var text: String { String(decoding: bytes, as: UTF8.self) }
   package let ids: [Int32]
   /// Which tokens the template marks as the assistant's; nil where it marks none.
   package let generated: [Bool]?
@@ -49,11 +50,11 @@ package struct ChatEncoder: Sendable {
     if marking { try requireMarks(conversation) }
     let chat = try Self.render(
       conversation, templates, addGenerationPrompt: addGenerationPrompt)
-    let (ids, parts) = try tokenizer.encode(chat: chat.text, data: chat.dataRanges)
-    guard marking else { return EncodedChat(text: chat.text, ids: ids, generated: nil) }
+    let (ids, parts) = try tokenizer.encode(chat: chat.bytes, data: chat.dataRanges)
+    guard marking else { return EncodedChat(bytes: chat.bytes, ids: ids, generated: nil) }
     let ranges = conversation.hasWeights ? Self.weighed(chat, conversation) : chat.generationRanges
     return EncodedChat(
-      text: chat.text, ids: ids, generated: mark(ranges, Array(chat.text.utf8), ids, parts))
+      bytes: chat.bytes, ids: ids, generated: mark(ranges, chat.bytes, ids, parts))
   }
 
   private func requireMarks(_ conversation: Conversation) throws(Fault) {

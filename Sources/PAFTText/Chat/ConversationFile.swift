@@ -34,7 +34,7 @@ package enum ConversationFile {
       let place = "\(path):\(index + 1)"
       let json: JSON
       do { json = try JSON.parse(Array(line), source: place, limits: limits) } catch {
-        throw Fault(error.exitCode, error.message, hint: error.hint)
+        throw error.fault(at: place, of: "line")
       }
       result.append(try conversation(json, place))
     }

@@ -53,11 +53,14 @@ enum RecordFormat: CaseIterable {
   /// - Parameter place: "file:line" for messages.
   static func read(_ json: JSON, place: String) throws(Fault) -> Record {
     let row = try Component(json, place)
-    guard let format = allCases.first(where: { $0.keys.allSatisfy { row.json[$0] != nil } }) else {
-      throw unknown(row)
+    for (format, keys) in table where keys.allSatisfy({ row.json.position(of: $0) != nil }) {
+      return try format.record(row)
     }
-    return try format.record(row)
+    throw unknown(row)
   }
+
+  /// Every row is held against it.
+  private static let table = allCases.map { (format: $0, keys: $0.keys) }
 
   private func record(_ row: Component) throws(Fault) -> Record {
     switch self {

@@ -71,18 +71,14 @@ extension RowBlock {
     }
     let json: JSON
     do { json = try JSON.parse(line, source: place, limits: Self.limits) } catch {
-      // The parser counts lines within its text; here the place has the line already.
-      let long = "\(place) line \(error.line), byte \(error.offset): "
-      let reason = error.message.dropFirst(long.count)
-      var hint = error.hint
+      var hint: String?
       if case .endOfInput = error.reason {
         hint =
           isLast && range.upperBound == buffer.count
           ? "the last line is cut off: the file may not have been written to its end"
           : "each line holds one whole JSON object; a pretty-printed file must be one array"
       }
-      throw Fault(
-        .data, "\(place): byte \(error.offset) of the line: \(reason)", hint: hint)
+      throw error.fault(at: place, of: "line", hint: hint)
     }
     return try RecordFormat.read(json, place: place)
   }
@@ -100,12 +96,7 @@ extension RowBlock {
     do {
       let element = UnsafeRawBufferPointer(rebasing: buffer[span.bytes])
       json = try JSON.parse(element, source: place, limits: Self.limits)
-    } catch {
-      let long = "\(place) line \(error.line), byte \(error.offset): "
-      let reason = error.message.dropFirst(long.count)
-      throw Fault(
-        .data, "\(place): byte \(error.offset) of the row: \(reason)", hint: error.hint)
-    }
+    } catch { throw error.fault(at: place, of: "row") }
     return try RecordFormat.read(json, place: place)
   }
 }

@@ -55,10 +55,13 @@ package struct ChatTemplate: Sendable {
   }
 
   /// Roles are names of the format, not text of a user: templates build control tokens of them.
-  private static let roles: Set<String> = [
-    "system", "user", "assistant", "tool", "developer", "function", "model", "ipython",
-    "observation",
-  ]
+  private static let roles = Dictionary(
+    uniqueKeysWithValues: [
+      "system", "user", "assistant", "tool", "developer", "function", "model", "ipython",
+      "observation",
+    ].map { ($0, TemplateText($0)) })
+  private static let roleKey = TemplateText("role")
+  private static let contentKey = TemplateText("content")
 
   /// - Parameters:
   ///   - messages: objects as the model's format has them, most with `role` and `content`.
@@ -100,10 +103,16 @@ package struct ChatTemplate: Sendable {
     guard case .object(let object) = json else { return TemplateValue(json, origin: origin) }
     var dict = TemplateDict()
     for (key, value) in object {
-      let isName = key == "role" && roles.contains(value.string ?? "")
-      dict.set(
-        .text(TemplateText(key, origin: origin)), at: nil,
-        TemplateValue(value, origin: isName ? 0 : origin))
+      // What nearly every message has is made once, not for each.
+      if key == "role" {
+        let known = value.string.flatMap { roles[$0] }
+        dict.set(
+          .text(roleKey), at: nil, known.map { .text($0) } ?? TemplateValue(value, origin: origin))
+      } else {
+        dict.set(
+          .text(key == "content" ? contentKey : TemplateText(key, origin: origin)), at: nil,
+          TemplateValue(value, origin: origin))
+      }
     }
     return .dict(dict)
   }
@@ -111,7 +120,8 @@ package struct ChatTemplate: Sendable {
 
 /// A rendered conversation and where its parts come from; ranges count bytes of its UTF-8.
 package struct RenderedChat: Sendable {
-  package let text: String
+  package let bytes: [UInt8]
+  package var text: String { String(decoding: bytes, as: UTF8.self) }
   /// What messages and tools contributed. Special tokens in there are text, not control.
   package let dataRanges: [Range<Int>]
   /// What the template marked with `{% generation %}`.
@@ -130,7 +140,7 @@ package struct RenderedChat: Sendable {
         ranges.append(range)
       }
     }
-    let bytes = [UInt8](unsafeUninitializedCapacity: 4 * text.count) { bytes, end in
+    bytes = [UInt8](unsafeUninitializedCapacity: 4 * text.count) { bytes, end in
       text.units.withUnsafeBufferPointer { units in
         var at = 0
         end = 0
@@ -138,6 +148,12 @@ package struct RenderedChat: Sendable {
           let start = end
           let note = units[at] & ~TemplateText.scalarMask
           while at < units.count, units[at] & ~TemplateText.scalarMask == note {
+            let ascii = Self.narrow(units, at, note, to: bytes, at: end)
+            if ascii > 0 {
+              at += ascii
+              end += ascii
+              continue
+            }
             end = Self.write(units[at] & TemplateText.scalarMask, to: bytes, at: end)
             at += 1
           }
@@ -154,10 +170,28 @@ package struct RenderedChat: Sendable {
         }
       }
     }
-    self.text = String(decoding: bytes, as: UTF8.self)
     dataRanges = data
     generationRanges = generated
     self.origins = origins
+  }
+
+  /// Copies ASCII with this note, sixteen at a time; gives how many that were.
+  @inline(__always)
+  private static func narrow(
+    _ units: UnsafeBufferPointer<UInt32>, _ start: Int, _ note: UInt32,
+    to bytes: UnsafeMutableBufferPointer<UInt8>, at end: Int
+  ) -> Int {
+    var done = 0
+    while start + done + 16 <= units.count {
+      let block = UnsafeRawPointer(units.baseAddress! + start + done)
+        .loadUnaligned(as: SIMD16<UInt32>.self)
+      let other = (block ^ SIMD16(repeating: note)) & SIMD16(repeating: ~0x7F)
+      if other != SIMD16(repeating: 0) { break }
+      UnsafeMutableRawPointer(bytes.baseAddress! + end + done)
+        .storeBytes(of: SIMD16<UInt8>(truncatingIfNeeded: block), as: SIMD16<UInt8>.self)
+      done += 16
+    }
+    return done
   }
 
   /// Writes a scalar as UTF-8, what is none as U+FFFD; gives the place behind it.

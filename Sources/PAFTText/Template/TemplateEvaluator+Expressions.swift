@@ -22,7 +22,17 @@ extension TemplateEvaluator {
         if let member = dict[name.text] { return member }
       }
       return try attribute(name.string, of: value)
-    case .item(let node, let key): return try item(try evaluate(key), of: try evaluate(node))
+    case .item(let node, let key):
+      // Mostly a member of a message, by a name that stands in the template.
+      guard case .text(let name) = key.expression else {
+        return try item(try evaluate(key), of: try evaluate(node))
+      }
+      let value = try evaluate(node)
+      if case .dict(let dict) = value {
+        try spend(steps: 1 + dict.count / 8)
+        if let member = dict[name] { return member }
+      }
+      return try item(.text(name), of: value)
     case .slice(let node, let from, let to, let step):
       return try slice(try evaluate(node), try bound(from), try bound(to), try bound(step))
     case .call(let function, let arguments):
@@ -47,7 +57,7 @@ extension TemplateEvaluator {
       let value = try evaluate(node)
       guard value.asDouble != nil else { throw wrong(value, "a number behind '+'") }
       return value.asInteger.map { .integer($0) } ?? value
-    case .arithmetic(.add, let a, let b): return try sum(a, b)
+    case .sum(let terms): return try sum(terms)
     case .arithmetic(let sign, let a, let b):
       let left = try evaluate(a)
       return try arithmetic(sign, left, try evaluate(b))
@@ -200,31 +210,26 @@ extension TemplateEvaluator {
   }
 
   /// A sum of many texts is written into one buffer, not into one for each sign.
-  private func sum(_ a: TemplateNode, _ b: TemplateNode) throws(Fault) -> TemplateValue {
-    var terms = [b]
-    var first = a
-    while case .arithmetic(.add, let left, let right) = first.expression {
-      try spend()
-      terms.append(right)
-      first = left
-    }
-    var value = try evaluate(first)
-    var units: [UInt32] = []
-    while let term = terms.popLast() {
-      let next = try evaluate(term)
+  private func sum(_ terms: [TemplateNode]) throws(Fault) -> TemplateValue {
+    var value = try evaluate(terms[0])
+    var at = 1
+    while at < terms.count {
+      let next = try evaluate(terms[at])
+      at += 1
       guard case .text(let text) = value, case .text(let more) = next else {
         value = try arithmetic(.add, value, next)
         continue
       }
       // All texts from here on go behind each other; the first that is none takes their sum.
-      units.removeAll()
+      var units: [UInt32] = []
       units.reserveCapacity(text.count + more.count + 64)
       units.append(contentsOf: text.units)
       units.append(contentsOf: more.units)
       try spend(characters: units.count)
       var other: TemplateValue?
-      while other == nil, let term = terms.popLast() {
-        let next = try evaluate(term)
+      while other == nil, at < terms.count {
+        let next = try evaluate(terms[at])
+        at += 1
         if case .text(let more) = next {
           units.append(contentsOf: more.units)
           try spend(characters: units.count)
@@ -236,6 +241,25 @@ extension TemplateEvaluator {
       if let other { value = try arithmetic(.add, value, other) }
     }
     return value
+  }
+
+  /// A sum that is printed: texts go where they belong without being joined first.
+  func writeSum(_ terms: [TemplateNode]) throws(Fault) {
+    for (at, term) in terms.enumerated() {
+      let value = try evaluate(term)
+      if case .text(let text) = value {
+        try write(text)
+        continue
+      }
+      guard at == 0 else {
+        // A text and something else have no sum.
+        _ = try arithmetic(.add, .text(TemplateText()), value)
+        return
+      }
+      var sum = value
+      for term in terms.dropFirst() { sum = try arithmetic(.add, sum, try evaluate(term)) }
+      return try write(try string(of: sum))
+    }
   }
 
   private func exact(_ result: (partialValue: Int, overflow: Bool)) throws(Fault) -> Int {
@@ -340,6 +364,7 @@ extension TemplateEvaluator {
     _ first: TemplateNode, _ others: [(TemplateExpression.Comparison, TemplateNode)]
   ) throws(Fault) -> Bool {
     var left = try evaluate(first)
+    if others.count == 1 { return try compare(others[0].0, left, try evaluate(others[0].1)) }
     for (sign, node) in others {
       let right = try evaluate(node)
       guard try compare(sign, left, right) else { return false }

@@ -59,11 +59,15 @@ final class TemplateEvaluator {
     Fault(.data, "\(program.file) line \(line): \(words)", hint: hint)
   }
 
+  @inline(__always)
   func spend(steps count: Int = 1) throws(Fault) {
     steps += count
-    guard steps <= limits.steps else {
-      throw fault("the template takes more than \(limits.steps) steps", hint: "does it loop?")
-    }
+    if steps > limits.steps { throw tooManySteps() }
+  }
+
+  @inline(never)
+  private func tooManySteps() -> Fault {
+    fault("the template takes more than \(limits.steps) steps", hint: "does it loop?")
   }
 
   func spend(characters count: Int) throws(Fault) {
@@ -73,13 +77,17 @@ final class TemplateEvaluator {
     }
   }
 
+  @inline(__always)
   private func deeper<T>(_ body: () throws(Fault) -> T) throws(Fault) -> T {
     depth += 1
     defer { depth -= 1 }
-    guard depth <= limits.depth else {
-      throw fault("the template nests more than \(limits.depth) levels deep")
-    }
+    if depth > limits.depth { throw tooDeep() }
     return try body()
+  }
+
+  @inline(never)
+  private func tooDeep() -> Fault {
+    fault("the template nests more than \(limits.depth) levels deep")
   }
 
   /// A list, if it is not too deep.
@@ -130,7 +138,13 @@ final class TemplateEvaluator {
   private func execute(_ kind: TemplateStatement.Kind) throws(Fault) -> Flow {
     switch kind {
     case .text(let text): try write(text)
-    case .print(let node): try write(try string(of: try evaluate(node)))
+    case .print(let node):
+      if case .sum(let terms) = node.expression {
+        line = node.line
+        try writeSum(terms)
+      } else {
+        try write(try string(of: try evaluate(node)))
+      }
     case .branches(let branches, let otherwise):
       for branch in branches where try evaluate(branch.condition).isTrue {
         return try execute(branch.body)
@@ -165,7 +179,7 @@ final class TemplateEvaluator {
     return .goesOn
   }
 
-  private func write(_ text: TemplateText) throws(Fault) {
+  func write(_ text: TemplateText) throws(Fault) {
     try spend(characters: text.count)
     out.append(contentsOf: text.units)
   }

@@ -129,7 +129,14 @@ extension TemplateParser {
       let line = line
       next()
       let right = try operand(&self)
-      left = try node(.arithmetic(sign, left, right), [left, right], line)
+      if sign == .add {
+        var terms = [left]
+        if case .sum(let earlier) = left.expression { terms = earlier }
+        terms.append(right)
+        left = try node(.sum(terms), [left, right], line)
+      } else {
+        left = try node(.arithmetic(sign, left, right), [left, right], line)
+      }
     }
     return left
   }

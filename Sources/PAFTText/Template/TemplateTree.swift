@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What a template is once parsed. Names are numbers into the template's table of names.
-struct TemplateNode: Sendable {
+/// What a template is once parsed. Names are numbers into the template's table of names. A class, for
+/// every row of a data set walks the tree, and parts of values would be counted at each step.
+final class TemplateNode: Sendable {
   let line: Int
   /// Of the tree below, so that no recursion over it is deep.
   let depth: Int
   let expression: TemplateExpression
+
+  init(line: Int, depth: Int, expression: TemplateExpression) {
+    self.line = line
+    self.depth = depth
+    self.expression = expression
+  }
 }
 
-indirect enum TemplateExpression: Sendable {
+enum TemplateExpression: Sendable {
   case none
   case bool(Bool)
   case integer(Int)
@@ -30,6 +37,8 @@ indirect enum TemplateExpression: Sendable {
   case negative(TemplateNode)
   case positive(TemplateNode)
   case arithmetic(Arithmetic, TemplateNode, TemplateNode)
+  /// Two or more with "+" between them.
+  case sum([TemplateNode])
   case concatenation([TemplateNode])
   case comparison(TemplateNode, [(Comparison, TemplateNode)])
   case conditional(TemplateNode, condition: TemplateNode, otherwise: TemplateNode?)
@@ -57,7 +66,7 @@ indirect enum TemplateExpression: Sendable {
 }
 
 /// The name of an attribute in the forms it is looked for.
-struct TemplateName: Sendable {
+final class TemplateName: Sendable {
   let string: String
   let text: TemplateText
   /// Whether values of some kind have a method of this name, which goes before a member.

@@ -49,6 +49,8 @@ struct AddedTokenMatcher: Sendable {
   }
 
   private let tokens: [AddedToken]
+  /// Nothing is ever found.
+  var isEmpty: Bool { tokens.isEmpty }
   private var nodes: [Node] = [Node()]
   private var starts = [Bool](repeating: false, count: 256)
 

@@ -19,8 +19,12 @@ struct BPEModel: Sendable {
   /// and cutting there first gives the same ids from short words that a cache can hold.
   let safeMark: [UInt8]?
 
-  /// - Parameter overBytes: the pre-tokenizer is byte-level.
-  init(_ component: Component, overBytes: Bool) throws(Fault) {
+  /// - Parameters:
+  ///   - overBytes: the pre-tokenizer is byte-level.
+  ///   - pieces: the SentencePiece file that `component` was made of.
+  init(
+    _ component: Component, overBytes: Bool, pieces: SentencePieceModel? = nil
+  ) throws(Fault) {
     for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
       if let affix = try component.optionalString(key), !affix.isEmpty {
         throw Fault(.data, "\(component.place).\(key): \(quoted(affix)) is not supported")
@@ -32,7 +36,7 @@ struct BPEModel: Sendable {
         hint: "set it to null")
     }
     let vocabulary = try Self.readVocabulary(component)
-    merges = try Self.readMerges(component, vocabulary)
+    merges = try Self.readMerges(component, vocabulary, pieces)
     ignoresMerges = try component.bool("ignore_merges", default: false)
     fusesUnknown = try component.bool("fuse_unk", default: false)
     if let token = try component.optionalString("unk_token") {
@@ -121,14 +125,16 @@ struct BPEModel: Sendable {
     return vocabulary
   }
 
+  /// In a SentencePiece file merges into pieces of one score have one rank: the leftmost goes first.
   private static func readMerges(
-    _ component: Component, _ vocabulary: Vocabulary
+    _ component: Component, _ vocabulary: Vocabulary, _ pieces: SentencePieceModel?
   ) throws(Fault) -> MergeTable {
     guard let value = component.member("merges") else {
       throw component.missing("merges", "an array")
     }
     guard let array = value.array else { throw component.wrong("merges", value, "an array") }
     var table = MergeTable(expecting: array.count)
+    var before: (score: Float, rank: UInt32)?
     for (rank, merge) in array.enumerated() {
       guard let (left, right) = pair(merge) else {
         throw Fault(
@@ -144,8 +150,13 @@ struct BPEModel: Sendable {
         }
         return id
       }
-      let result = MergeTable.Merge(rank: UInt32(rank), result: try known(left + right))
-      table.insert(try known(left), try known(right), result)
+      var merge = MergeTable.Merge(rank: UInt32(rank), result: try known(left + right))
+      if let pieces {
+        let score = pieces.pieces[Int(merge.result)].score
+        if let before, before.score == score { merge.rank = before.rank }
+        before = (score, merge.rank)
+      }
+      table.insert(try known(left), try known(right), merge)
     }
     return table
   }

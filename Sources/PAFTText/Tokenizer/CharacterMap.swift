@@ -79,6 +79,27 @@ struct CharacterMap: Sendable {
     return nil
   }
 
+  /// What the longest rule that begins at `start` makes, and of how many bytes, as SentencePiece itself
+  /// applies them.
+  func longest(_ bytes: [UInt8], _ start: Int) -> (text: ArraySlice<UInt8>, length: Int)? {
+    var best: (text: ArraySlice<UInt8>, length: Int)?
+    var node = Self.offset(units[0])
+    var at = start
+    while at < bytes.count, bytes[at] != 0 {
+      node ^= Int(bytes[at])
+      guard node < units.count, Self.label(units[node]) == UInt32(bytes[at]) else { break }
+      let hasValue = units[node] >> 8 & 1 == 1
+      node ^= Self.offset(units[node])
+      at += 1
+      guard hasValue else { continue }
+      guard node < units.count else { break }
+      let value = Int(units[node] & 0x7FFF_FFFF)
+      guard value < replacements.count else { break }
+      best = (replacements[value...].prefix { $0 != 0 }, at - start)
+    }
+    return best
+  }
+
   private static func label(_ unit: UInt32) -> UInt32 { unit & (1 << 31 | 0xFF) }
   private static func offset(_ unit: UInt32) -> Int {
     Int(unit >> 10) << Int((unit & 1 << 9) >> 6)

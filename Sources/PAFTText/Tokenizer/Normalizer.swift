@@ -15,6 +15,8 @@ indirect enum Normalizer: Sendable {
   case stripAccents
   case nmt
   case precompiled(CharacterMap)
+  /// Of a SentencePiece file; no tokenizer.json has it.
+  case sentencePiece(SentencePieceNormalizer)
   /// Bytes in GPT-2's printable spelling; the model then works on characters.
   case byteLevel
 
@@ -59,12 +61,41 @@ indirect enum Normalizer: Sendable {
   /// Whether it certainly changes nothing in this text.
   func leaves(_ bytes: UnsafeBufferPointer<UInt8>) -> Bool {
     guard case .unicode(let form) = self else { return false }
-    // Every form leaves ASCII as it is; composition also what stands before U+0300, the first mark
-    // that joins a letter.
-    let limit: UInt8 = form == .nfc ? 0xCC : 0x80
+    // Every form leaves ASCII as it is.
     var most: UInt8 = 0
     for byte in bytes { most = max(most, byte) }
-    return most < limit
+    if most < 0x80 { return true }
+    guard form == .nfc else { return false }
+    if most < 0xCC { return true }
+    var at = 0
+    while at < bytes.count {
+      if bytes[at] < 0x80 {
+        at += 1
+        continue
+      }
+      let (scalar, length) = Scalars.decode(bytes, at)
+      guard Self.isComposed(scalar) else { return false }
+      at += length
+    }
+    return true
+  }
+
+  /// Whether composition (NFC) certainly leaves the character as it is, whatever stands beside it: it
+  /// has no composition of its own, no mark that moves and no part in its neighbour's. The blocks that
+  /// most texts are of; of others the library is asked.
+  static func isComposed(_ scalar: UInt32) -> Bool {
+    switch scalar {
+    case ..<0x300: true  // Latin, and marks that take no room of their own
+    case 0x391...0x3CF where scalar != 0x3A2: true  // Greek
+    case 0x400...0x482, 0x48A...0x52F: true  // Cyrillic
+    case 0x2002...0x20CF: true  // punctuation, superscripts, currencies
+    case 0x2190...0x2328, 0x232B...0x23FF, 0x2500...0x26FF: true  // arrows, mathematics, boxes
+    case 0x3000...0x3029, 0x3041...0x3096, 0x30A1...0x30FA: true  // kana
+    case 0x4E00...0x9FFF, 0xAC00...0xD7A3: true  // Han, Hangul
+    case 0xFF01...0xFF9D: true  // full width
+    case 0x1F300...0x1FAFF: true  // pictures
+    default: false
+    }
   }
 
   func apply(_ bytes: [UInt8], _ matcher: Matcher) throws(Fault) -> [UInt8] {
@@ -103,6 +134,7 @@ indirect enum Normalizer: Sendable {
       return Self.mapping(bytes) { Self.isMark($0) ? nil : $0 }
     case .nmt: return Self.mapping(bytes, Self.machineTranslation)
     case .precompiled(let map): return map.apply(bytes)
+    case .sentencePiece(let rules): return rules.apply(bytes)
     case .byteLevel: return Array(ByteAlphabet.encode(bytes).utf8)
     }
   }

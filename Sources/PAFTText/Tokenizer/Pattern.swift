@@ -17,6 +17,9 @@ final class Pattern: @unchecked Sendable {
   /// Does the same by hand, for patterns that many tokenizers have.
   let scanner: WordScanner?
 
+  /// The text of a literal of one byte, mostly a blank: found without the engine.
+  private let byte: UInt8?
+
   /// A million single characters deep is far beyond any honest tokenizer pattern.
   private static let compiledLimit = 1 << 16
 
@@ -24,6 +27,7 @@ final class Pattern: @unchecked Sendable {
   init(_ source: String, literal: Bool = false, file: String) throws(Fault) {
     self.source = source
     scanner = literal ? nil : WordScanner(source)
+    byte = literal && source.utf8.count == 1 ? source.utf8.first : nil
     let text = literal ? source : Self.unicodeWhitespace(source)
     guard text.utf8.count <= Self.compiledLimit else {
       throw Fault(
@@ -64,6 +68,10 @@ final class Pattern: @unchecked Sendable {
   ) throws(Fault) {
     if let scanner {
       scanner.forEach(bytes, found)
+      return
+    }
+    if let byte {
+      for at in bytes.indices where bytes[at] == byte { found(at..<at + 1) }
       return
     }
     var at = 0

@@ -10,12 +10,20 @@ enum TokenModel: Sendable {
 
   private static let known = ["BPE", "Unigram"]
 
-  /// - Parameter overBytes: the pre-tokenizer is byte-level.
-  init(_ component: Component, overBytes: Bool) throws(Fault) {
+  /// - Parameters:
+  ///   - overBytes: the pre-tokenizer is byte-level.
+  ///   - pieces: the SentencePiece file that `component` was made of.
+  init(
+    _ component: Component, overBytes: Bool, pieces: SentencePieceModel? = nil
+  ) throws(Fault) {
     // Files of before 2020 carry no type.
     switch try component.optionalString("type") ?? "BPE" {
-    case "BPE": self = .bpe(try BPEModel(component, overBytes: overBytes))
+    case "BPE": self = .bpe(try BPEModel(component, overBytes: overBytes, pieces: pieces))
     case "Unigram":
+      if let pieces {
+        self = .unigram(try UnigramModel(pieces, source: component.place))
+        return
+      }
       guard !overBytes else {
         throw Fault(
           .data,

@@ -49,34 +49,39 @@ package final class Tokenizer: Sendable {
     }
     let file = try TokenizerFile(folder: folder)
     try self.init(
-      file.json, source: file.path, ends: try ModelFolder.specialTokens(folder), folder: folder)
+      file, ends: try ModelFolder.specialTokens(folder), folder: folder)
   }
 
   /// A tokenizer file alone.
   package convenience init(file: String) throws(Fault) {
-    let file = try TokenizerFile(file)
-    try self.init(file.json, source: file.path, ends: ModelFolder.SpecialTokens())
+    try self.init(TokenizerFile(file), ends: ModelFolder.SpecialTokens())
   }
 
   /// - Parameter source: the name for error messages.
   package convenience init(_ bytes: [UInt8], source: String) throws(Fault) {
-    let file = try TokenizerFile(bytes, source: source)
-    try self.init(file.json, source: source, ends: ModelFolder.SpecialTokens())
+    try self.init(TokenizerFile(bytes, source: source), ends: ModelFolder.SpecialTokens())
   }
 
   private init(
-    _ json: JSON, source: String, ends: ModelFolder.SpecialTokens, folder: String? = nil
+    _ source: TokenizerFile, ends: ModelFolder.SpecialTokens, folder: String? = nil
   ) throws(Fault) {
-    let file = try Component(json, source)
-    normalizer =
-      if let part = try file.component("normalizer") { try Normalizer(part) } else { nil }
-    preTokenizer =
-      if let part = try file.component("pre_tokenizer") { try PreTokenizer(part) } else { nil }
+    let file = try Component(source.json, source.path)
+    if let pieces = source.pieces {
+      // SentencePiece prepares and cuts a text as a whole.
+      normalizer = .sentencePiece(try SentencePieceNormalizer(pieces, source: source.path))
+      preTokenizer = nil
+    } else {
+      normalizer =
+        if let part = try file.component("normalizer") { try Normalizer(part) } else { nil }
+      preTokenizer =
+        if let part = try file.component("pre_tokenizer") { try PreTokenizer(part) } else { nil }
+    }
     scanner = preTokenizer?.scanner
     guard let modelPart = try file.component("model") else {
       throw file.missing("model", "an object")
     }
-    model = try TokenModel(modelPart, overBytes: preTokenizer?.usesBytes ?? false)
+    model = try TokenModel(
+      modelPart, overBytes: preTokenizer?.usesBytes ?? false, pieces: source.pieces)
 
     var vocabulary = model.vocabulary
     var added: [AddedToken] = []
@@ -98,16 +103,25 @@ package final class Tokenizer: Sendable {
     }
     self.vocabulary = vocabulary
     special = Set(added.filter(\.special).map(\.id))
-    rawTokens = try AddedTokenMatcher(added.filter { !$0.normalized }) { Array($0.content.utf8) }
-    chatTokens = try AddedTokenMatcher(added.filter { !$0.normalized || $0.special }) {
-      Array($0.content.utf8)
+    // SentencePiece finds the pieces that a person defined in the prepared text, which has them as they
+    // are; a unigram model takes them for the best cut.
+    var defined: [AddedToken] = []
+    if let pieces = source.pieces {
+      let isDefined = { (token: AddedToken) in pieces.pieces[Int(token.id)].type == .userDefined }
+      if pieces.kind == .bpe { defined = added.filter(isDefined) }
+      added.removeAll(where: isDefined)
     }
+    func spelling(_ token: AddedToken) -> [UInt8] { Array(token.content.utf8) }
+    rawTokens = try AddedTokenMatcher(added.filter { !$0.normalized }, spelling: spelling)
+    chatTokens = try AddedTokenMatcher(
+      added.filter { !$0.normalized || $0.special }, spelling: spelling)
     let matcher = Matcher()
-    normalizedTokens = try AddedTokenMatcher(added.filter(\.normalized)) {
-      [normalizer] (token) throws(Fault) in
-      let content = Array(token.content.utf8)
-      return try normalizer?.apply(content, matcher) ?? content
-    }
+    normalizedTokens =
+      try source.pieces != nil
+      ? AddedTokenMatcher(defined, spelling: spelling)
+      : AddedTokenMatcher(added.filter(\.normalized)) { [normalizer] (token) throws(Fault) in
+        try normalizer?.apply(spelling(token), matcher) ?? spelling(token)
+      }
 
     postProcessor =
       if let part = try file.component("post_processor") {
@@ -143,7 +157,7 @@ package final class Tokenizer: Sendable {
     _ text: String, addSpecialTokens: Bool, allowSpecial: Bool = true
   ) throws(Fault) -> [Int32] {
     var ids = addSpecialTokens ? postProcessor.before : []
-    try encode(text, allowSpecial: allowSpecial, into: &ids)
+    try encode(Array(text.utf8), allowSpecial: allowSpecial, into: &ids)
     if addSpecialTokens { ids.append(contentsOf: postProcessor.behind) }
     return ids
   }
@@ -152,17 +166,18 @@ package final class Tokenizer: Sendable {
   /// goes on.
   package func encodeOpen(_ text: String, allowSpecial: Bool = true) throws(Fault) -> [Int32] {
     var ids = postProcessor.before
-    try encode(text, allowSpecial: allowSpecial, into: &ids)
+    try encode(Array(text.utf8), allowSpecial: allowSpecial, into: &ids)
     return ids
   }
 
   /// A text that a chat template wrote, with nothing put around it.
   ///
-  /// - Parameter data: stretches of its UTF-8, in order, that came from messages: special tokens
-  ///   spelt there are text.
+  /// - Parameters:
+  ///   - text: well-formed UTF-8.
+  ///   - data: stretches of it, in order, that came from messages: special tokens spelt there are text.
   /// - Returns: the ids, and which bytes became which of them, part by part.
   package func encode(
-    chat text: String, data: [Range<Int>]
+    chat text: [UInt8], data: [Range<Int>]
   ) throws(Fault) -> (ids: [Int32], parts: [TokenizedPart]) {
     var ids: [Int32] = []
     var parts: [TokenizedPart] = []
@@ -188,17 +203,16 @@ package final class Tokenizer: Sendable {
 
   /// - Parameter data: nil where the text is not a chat's.
   private func encode(
-    _ text: String, allowSpecial: Bool, data: [Range<Int>]? = nil, into ids: inout [Int32],
+    _ bytes: [UInt8], allowSpecial: Bool, data: [Range<Int>]? = nil, into ids: inout [Int32],
     part note: (Range<Int>, Int, Int) -> Void = { _, _, _ in }
   ) throws(Fault) {
-    guard text.utf8.count <= Self.longestText else {
+    guard bytes.count <= Self.longestText else {
       throw Fault(
-        .data, "a text of \(text.utf8.count) bytes, expected at most \(Self.longestText)",
+        .data, "a text of \(bytes.count) bytes, expected at most \(Self.longestText)",
         hint: "split it into several rows")
     }
     let workspace = workspaces.take()
     defer { workspaces.giveBack(workspace) }
-    let bytes = Array(text.utf8)
     ids.reserveCapacity(ids.count + bytes.count / 3)
     let matcher = data == nil ? rawTokens : chatTokens
     // Of a chat, the special tokens that the template wrote are all found in the raw text.
@@ -210,8 +224,18 @@ package final class Tokenizer: Sendable {
         ids.append(id)
         note(range, first, ids.count)
       case .text(let range):
+        let isNormal = bytes.withUnsafeBufferPointer {
+          normalizer?.leaves(UnsafeBufferPointer(rebasing: $0[range])) ?? true
+        }
+        if isNormal, let scanner, normalizedTokens.isEmpty {
+          bytes.withUnsafeBufferPointer {
+            encode(
+              UnsafeBufferPointer(rebasing: $0[range]), wordsBy: scanner, workspace, into: &ids)
+          }
+          note(range, first, ids.count)
+          return
+        }
         let raw = Array(bytes[range])
-        let isNormal = raw.withUnsafeBufferPointer { normalizer?.leaves($0) ?? true }
         let normal = isNormal ? raw : try normalizer?.apply(raw, workspace.matcher) ?? raw
         try normalizedTokens.cut(normal, allowSpecial: allowNormalized) { (part) throws(Fault) in
           switch part {
@@ -265,9 +289,10 @@ package final class Tokenizer: Sendable {
     _ piece: UnsafeBufferPointer<UInt8>, _ mark: [UInt8],
     _ word: (UnsafeBufferPointer<UInt8>) -> Void
   ) {
+    let (first, second, third) = (mark[0], mark[1], mark[2])
     func isMark(_ at: Int) -> Bool {
-      at >= 0 && at + 3 <= piece.count && piece[at] == mark[0] && piece[at + 1] == mark[1]
-        && piece[at + 2] == mark[2]
+      at >= 0 && at + 3 <= piece.count && piece[at] == first && piece[at + 1] == second
+        && piece[at + 2] == third
     }
     var start = 0
     var at = 1

@@ -12,6 +12,9 @@ struct UnigramModel: Sendable {
   private let trie: PieceTrie
   private let unknown: Int32
   private let unknownScore: Double
+  /// Sums are kept in 32 bits and unknown characters never looked up, as SentencePiece does; else as the
+  /// tokenizers library does.
+  private let isSentencePiece: Bool
   /// `<0x00>` … `<0xFF>` where a missing character falls back to its bytes.
   private let fallback: [Int32]?
 
@@ -56,8 +59,47 @@ struct UnigramModel: Sendable {
     fallback =
       try component.bool("byte_fallback", default: false)
       ? (0..<256).map { vocabulary.id(BPEModel.byteName($0)) ?? -1 } : nil
+    isSentencePiece = false
     self.vocabulary = vocabulary
     self.scores = scores
+    self.trie = trie
+  }
+
+  /// Of a SentencePiece file: its scores bit by bit, and of the pieces those that text may be cut into.
+  init(_ model: SentencePieceModel, source: String) throws(Fault) {
+    var vocabulary = Vocabulary(expecting: model.pieces.count)
+    var trie = PieceTrie()
+    var unknown: Int32?
+    var (least, most) = (Float.greatestFiniteMagnitude, -Float.greatestFiniteMagnitude)
+    for (id, piece) in model.pieces.enumerated() {
+      guard piece.text.utf8.count <= Self.longestPiece else {
+        throw Fault(
+          .data,
+          "\(source): piece \(id): \(piece.text.utf8.count) bytes, expected at most "
+            + "\(Self.longestPiece)")
+      }
+      try vocabulary.add(piece.text, id, place: "\(source): pieces")
+      switch piece.type {
+      case .normal:
+        (least, most) = (min(least, piece.score), max(most, piece.score))
+        trie.insert(piece.text.utf8, Int32(id))
+      case .userDefined: trie.insert(piece.text.utf8, Int32(id))
+      case .unknown: unknown = Int32(id)
+      case .control, .unused, .byte: break
+      }
+    }
+    guard let unknown else { throw Fault(.data, "\(source): no piece of type unknown") }
+    self.unknown = unknown
+    unknownScore = Double(least - Float(Self.unknownPenalty))
+    scores = model.pieces.map { piece in
+      // What a person defined wins over any other cut: more than the best piece for each byte.
+      piece.type == .userDefined
+        ? Double(Float(piece.text.utf8.count) * most) - 0.1 : Double(piece.score)
+    }
+    fallback =
+      model.byteFallback ? (0..<256).map { vocabulary.id(BPEModel.byteName($0)) ?? -1 } : nil
+    isSentencePiece = true
+    self.vocabulary = vocabulary
     self.trie = trie
   }
 
@@ -113,6 +155,8 @@ struct UnigramModel: Sendable {
     _ word: UnsafeBufferPointer<UInt8>, _ nodes: UnsafeMutableBufferPointer<Path.Node>
   ) {
     func offer(_ end: Int, _ candidate: Path.Node) {
+      var candidate = candidate
+      if isSentencePiece { candidate.score = Double(Float(candidate.score)) }
       // Strictly better: of equals the one found first stays, as in the tokenizers library.
       if nodes[end].start < 0 || candidate.score > nodes[end].score { nodes[end] = candidate }
     }
@@ -165,7 +209,7 @@ struct UnigramModel: Sendable {
 
   /// The ids of a stretch without pieces, in reverse.
   private func appendUnknown(_ stretch: UnsafeBufferPointer<UInt8>, into ids: inout [Int32]) {
-    if let id = vocabulary.id(stretch) {
+    if !isSentencePiece, let id = vocabulary.id(stretch) {
       ids.append(id)
     } else if let fallback, stretch.allSatisfy({ fallback[Int($0)] >= 0 }) {
       for byte in stretch.reversed() { ids.append(fallback[Int(byte)]) }

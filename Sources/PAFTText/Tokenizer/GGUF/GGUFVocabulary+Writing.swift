@@ -54,6 +54,11 @@ package enum GGUFTokenizerWriter {
               + (GGUFVocabulary.patterns.map(\.name) + [GGUFVocabulary.digitsName]).joined(
                 separator: ", ") + ", and SentencePiece's")
         }
+        // llama.cpp knows of blanks alone.
+        if let step = normalizers.first(where: { !isBlankStep($0) }) {
+          throw fault(
+            "llama.cpp would not apply the normalizer \(quoted(step["type"]?.string ?? "?"))")
+        }
         add("model", .string("llama"))
         add("pre", .string("default"))
       }
@@ -93,9 +98,22 @@ package enum GGUFTokenizerWriter {
       (json["model"]?["unk_token"]?.string).flatMap { tokenizer.id($0) }
     }
 
+    private var normalizers: [JSON] {
+      json["normalizer"]?["normalizers"]?.array ?? [json["normalizer"] ?? .null]
+    }
+
+    private func isBlankStep(_ step: JSON) -> Bool {
+      switch step["type"]?.string {
+      case nil: true
+      case "Prepend": step["prepend"]?.string == "▁"
+      case "Replace":
+        step["pattern"]?["String"]?.string == " " && step["content"]?.string == "▁"
+      default: false
+      }
+    }
+
     private var prependsMark: Bool {
-      let steps = json["normalizer"]?["normalizers"]?.array ?? [json["normalizer"] ?? .null]
-      return steps.contains { $0["type"]?.string == "Prepend" }
+      normalizers.contains { $0["type"]?.string == "Prepend" }
         || json["pre_tokenizer"]?["type"]?.string == "Metaspace"
           && json["pre_tokenizer"]?["prepend_scheme"]?.string != "never"
     }

@@ -93,6 +93,12 @@ extension SentencePieceModel {
     case .bpe:
       var vocabulary = JSONObject()
       for (id, piece) in pieces.enumerated() {
+        guard piece.type != .unused else {
+          throw Fault(
+            .data,
+            "\(source): piece \(id): \(quoted(piece.text, limit: 40)) is of type unused, which is not "
+              + "supported of bpe")
+        }
         guard vocabulary.insertNew(piece.text, JSON(id)) else {
           throw Fault(
             .data, "\(source): piece \(id): \(quoted(piece.text, limit: 40)) appears twice")
@@ -104,7 +110,8 @@ extension SentencePieceModel {
         "byte_fallback": JSON(byteFallback), "ignore_merges": false,
         "vocab": .object(vocabulary),
         "merges": TokenizerJSON.merges(
-          pieces.map { Array($0.text.utf8) }, scores: pieces.map { Double($0.score) },
+          pieces.map { $0.type == .normal ? Array($0.text.utf8) : [] },
+          scores: pieces.map { Double($0.score) },
           prefersLong: true
         ) { String(decoding: $0, as: UTF8.self) },
       ]

@@ -4,7 +4,7 @@ internal import PAFTBase
 import PAFTFormats
 
 /// A SentencePiece `.model` (Kudo & Richardson 2018): pieces with scores, and how text is normalized.
-struct SentencePieceModel {
+struct SentencePieceModel: Sendable {
   enum Kind: UInt64 { case unigram = 1, bpe = 2, word = 3, character = 4 }
   enum PieceType: UInt64 {
     case normal = 1, unknown = 2, control = 3, userDefined = 4, unused = 5, byte = 6

@@ -8,6 +8,8 @@ import PAFTFormats
 package struct TokenizerFile: Sendable {
   package let path: String
   package let json: JSON
+  /// What `json` was made of, where that is a SentencePiece file: it has more to it.
+  let pieces: SentencePieceModel?
 
   /// What a model folder may hold, the first that exists counts.
   package static let names = [
@@ -39,16 +41,20 @@ package struct TokenizerFile: Sendable {
   private init(_ bytes: [UInt8], source: String, folder: String?) throws(Fault) {
     path = source
     switch Self.kind(bytes) {
-    case .json: json = try parseJSON(bytes, source: source)
+    case .json:
+      json = try parseJSON(bytes, source: source)
+      pieces = nil
     case .sentencePiece:
       let model = try SentencePieceModel(bytes, source: source)
       let ends = try folder.map { (folder) throws(Fault) in try ModelFolder.addedEnds(folder) }
+      pieces = model
       json = try model.json(
         source: source, addsBOS: ends?.bos ?? true, addsEOS: ends?.eos ?? false)
     case .tiktoken:
       let ranks = try TiktokenRanks(bytes, source: source)
       let added = try folder.map { (folder) throws(Fault) in try ModelFolder.addedTokens(folder) }
       json = try ranks.json(source: source, added: added ?? [])
+      pieces = nil
     }
   }
 
