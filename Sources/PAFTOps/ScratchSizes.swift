@@ -127,6 +127,18 @@ package struct ScratchSizes: Sendable {
     }
   }
 
+  /// `VocabularyGradient`: operands of all rows, and workers' blocks.
+  package func vocabularyGradient(rows count: Int, hidden: Int) -> Int {
+    let chunk = min(count, HeadWeightGradient.chunk(tile))
+    return rows(count, hidden) + PackedMatrix.bytes(k: count, n: hidden, type: type, tile: tile)
+      + headGradient(chunk, hidden, false) + 4 * workers * VocabularyGradient.rows * hidden
+  }
+
+  /// `TrainedOperand.Work`.
+  package func trainedBlocks(width: Int) -> Int {
+    TrainedOperand.Work.bytes(width: width, workers: workers)
+  }
+
   private func sweep(
     _ count: Int, _ hidden: Int, _ vocabulary: Int, slopes: Bool, _ capped: Bool, _ turns: Bool
   ) -> Int {
