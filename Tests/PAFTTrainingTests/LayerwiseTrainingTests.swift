@@ -105,19 +105,13 @@ struct LayerwiseTrainingTests {
         .branch(on: executor)
       let (a, b) = (try found.advance(), try exact.advance())
       #expect(a.loss == b.loss)
-      let tolerance = objective == "dpo" ? 1e-12 : 1e-2
-      #expect(abs(a.gradientNorm - b.gradientNorm) <= tolerance * b.gradientNorm)
+      // The same numbers, summed in another order.
+      #expect(abs(a.gradientNorm - b.gradientNorm) <= 1e-6 * b.gradientNorm)
       let rows = found.trainable.table.rows
-      let rate = Float(found.configuration.learningRate)
       for ((row, ours), theirs) in zip(zip(rows, Self.values(found)), Self.values(exact)) {
-        // SFT's walk with masters keeps rounded exponentials for the head's gradient, where this one
-        // computes logits again. AdamW's first step is the rate at most, in either direction.
-        let isApart = objective == "sft" && row.layer == nil && row.isMatrix
         for (x, y) in zip(ours, theirs) {
           if !row.isMatrix {
             #expect(x == y, "\(row.name)")
-          } else if isApart {
-            #expect(abs(x - y) <= 2.02 * rate + abs(y) / 128, "\(row.name)")
           } else {
             // Truncated, or one up in magnitude.
             let up = (x.bitPattern >> 16) &- (y.bitPattern >> 16)

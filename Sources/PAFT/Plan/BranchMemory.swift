@@ -79,6 +79,7 @@ struct PassMemory {
   private let head: ScratchSizes.HeadGradient
   /// Values of the widest weight that is updated in the backward pass; 0 where none is.
   private let widest: Int
+  private let keepsExponentials: Bool
 
   init(
     _ c: ModelConfiguration, _ configuration: BranchConfiguration, quantizes: Bool, turns: Bool,
@@ -89,6 +90,7 @@ struct PassMemory {
     let layerwise = configuration.adaptation == .full && !configuration.masterWeights
     self.turns = layerwise || turns && configuration.adaptation != .full
     widest = layerwise ? LayerwiseTraining.widest(ParameterTable.decoder(c)) : 0
+    keepsExponentials = layerwise && configuration.objective == .sft
     self.sizes = sizes
     checkpointing = configuration.activationCheckpointing
     switch configuration.adaptation {
@@ -108,6 +110,7 @@ struct PassMemory {
     self.quantizes = quantizes
     turns = false
     widest = 0
+    keepsExponentials = false
     self.sizes = sizes
     checkpointing = false
     isFull = false
@@ -125,7 +128,9 @@ struct PassMemory {
     let rows =
       9 * labels + sizes.floats(labels, c.hidden) + 4 * labels + 24 * tokens
       + rotation(tokens)
-    let kept = states + rows + (checkpointing ? 0 : c.layers * lean(tokens))
+    let exponentials =
+      keepsExponentials ? sizes.keptExponentials(rows: labels, vocabulary: c.vocabulary) : 0
+    let kept = states + rows + exponentials + (checkpointing ? 0 : c.layers * lean(tokens))
     let forward = transients(pass) + (checkpointing ? layer : again(tokens))
     let head =
       2 * sizes.floats(labels, c.hidden) + 4 * labels

@@ -4,8 +4,8 @@ import PAFTKernels
 import PAFTMachine
 
 /// The gradients of a head and of an embedding, perhaps one matrix, some rows of the vocabulary at a
-/// time: for whoever uses a row's gradient once and has no room for all, a third of a small model. The
-/// logits are computed again, one more product of the head's four.
+/// time: for whoever uses a row's gradient once and has no room for all, a third of a small model. Where
+/// the walk has not kept its exponentials, the logits are computed again.
 package struct VocabularyGradient {
   /// Where the head is trained: what its walk left.
   package struct Head {
@@ -56,7 +56,9 @@ package struct VocabularyGradient {
   ) {
     let span = executor.begin(
       head.map {
-        .loss($0.normed, $0.weight, .wgrad, products: 2, trained: true, executor.compute)
+        .loss(
+          $0.normed, $0.weight, .wgrad, products: $0.rows.kept == nil ? 2 : 1, trained: true,
+          executor.compute)
       } ?? .rows(.embedding, vocabulary, hidden, .backward, bytesEach: Work.Each.update))
     defer { executor.end(span) }
     executor.withScratch { scratch in
@@ -64,7 +66,8 @@ package struct VocabularyGradient {
         HeadWeightGradient(
           x: Linear.pack(head.normed, in: scratch, on: executor), hidden: head.normed,
           head: head.weight, targets: head.targets, rows: head.rows,
-          coefficients: head.coefficients, kept: nil, cap: head.cap, in: scratch, on: executor)
+          coefficients: head.coefficients, kept: head.rows.kept, cap: head.cap, in: scratch,
+          on: executor)
       }
       let buffers = scratch.allocate(Float.self, count: executor.workers * rows * hidden)
       executor.run { worker in

@@ -114,6 +114,8 @@ package final class Trainable: @unchecked Sendable {
     let store = try WeightStore(
       table, c, keepsMaster: false, backward: true, quantizes: quantizes, turns: true,
       trainsOperands: true, name: "weights", on: executor, fill: fill)
+    // A tensor as Floats is more than a pass may need.
+    executor.scratch.trim()
     return Trainable(
       try LayerwiseTraining(store, optimizer: optimizer, seed: seed, on: executor))
   }

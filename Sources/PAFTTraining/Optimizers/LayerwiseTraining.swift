@@ -150,16 +150,23 @@ package final class LayerwiseTraining: @unchecked Sendable {
       for layer in layers.indices.reversed() { finish(layer, on: executor) }
       vocabulary(nil, nil, on: executor)
     } else {
-      decoder.backward(
-        hidden, batch, store.weights, rows: rows, scored: scored, coefficients: coefficients,
-        into: gradients, finished: { finish($0, on: executor) }
-      ) { dx in
-        decoder.withHeadInput(hidden, batch, store.weights) { normed in
-          vocabulary(
-            VocabularyGradient.Head(
-              normed: normed, weight: store.weights.head, targets: batch.targets, rows: rows,
-              coefficients: coefficients, cap: c.logitCap),
-            VocabularyGradient.Tokens(ids: batch.ids, dx: dx), on: executor)
+      executor.withScratch { scratch in
+        let rows =
+          scored
+          ? rows
+          : rows.keepingExponentials(
+            batch.labels, of: store.weights.head, in: scratch, on: executor)
+        decoder.backward(
+          hidden, batch, store.weights, rows: rows, scored: scored, coefficients: coefficients,
+          into: gradients, finished: { finish($0, on: executor) }
+        ) { dx in
+          decoder.withHeadInput(hidden, batch, store.weights) { normed in
+            vocabulary(
+              VocabularyGradient.Head(
+                normed: normed, weight: store.weights.head, targets: batch.targets, rows: rows,
+                coefficients: coefficients, cap: c.logitCap),
+              VocabularyGradient.Tokens(ids: batch.ids, dx: dx), on: executor)
+          }
         }
       }
     }
