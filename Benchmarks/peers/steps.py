@@ -71,7 +71,9 @@ WARM = 2
 def flags(parser):
     parser.add_argument("--model", choices=list(MODELS), default="qwen2.5-0.5b")
     parser.add_argument("--objective", choices=["sft", "dpo"], default="sft")
-    parser.add_argument("--adapter", choices=["lora", "full"], default="lora")
+    parser.add_argument("--adapter", choices=["lora", "full", "full-bf16"], default="lora",
+                        help="full-bf16: all weights, in paft without Float masters and with 8-bit "
+                        "moments; nothing is clipped in either program")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--base-dtype", choices=["bf16", "int8"], default="bf16",
                         help="of the base's products in paft; PyTorch's are bfloat16")
@@ -136,8 +138,11 @@ def run_paft(options, model, data):
             "shuffle": "false", "batch_size": options.batch, "max_length": options.length,
             "max_steps": options.steps + WARM, "epochs": 1, "learning_rate": LEARNING_RATE,
             "lr_scheduler": "constant", "warmup_steps": 0, "eval_fraction": 0, "save_steps": 0,
-            "max_grad_norm": 1.0, "adapter.type": options.adapter, "base_dtype": options.base_dtype,
+            "max_grad_norm": 1.0, "adapter.type": options.adapter.split("-")[0],
+            "base_dtype": options.base_dtype,
         }  # fmt: skip
+        if options.adapter == "full-bf16":
+            settings |= {"master_weights": "false", "max_grad_norm": 0, "optimizer": "adamw_8bit"}
         if options.adapter == "lora":
             settings |= {"adapter.r": options.rank, "adapter.alpha": 2 * options.rank}
         if options.objective == "dpo":
@@ -204,7 +209,7 @@ def torch_worker(options):
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(1)
-    full = options.adapter == "full"
+    full = options.adapter.startswith("full")
     model = AutoModelForCausalLM.from_pretrained(
         options.folder, dtype=torch.float32 if full else torch.bfloat16, attn_implementation="sdpa"
     )
@@ -266,7 +271,8 @@ def torch_worker(options):
                 known = references[step] if references else reference(window)
                 loss = -functional.logsigmoid(BETA * (pairs(window) - known)).mean()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        if options.adapter != "full-bf16":
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         seconds.append(time.perf_counter() - started)
@@ -341,7 +347,7 @@ def table(options):
           "| PyTorch MiB | paft MiB | memory | loss PyTorch, paft |")  # fmt: skip
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|---|")
     for row in cells.values():
-        how = "full" if row["adapter"] == "full" else f"LoRA r={row['rank']}"
+        how = f"LoRA r={row['rank']}" if row["adapter"] == "lora" else row["adapter"]
         base = f", {row['base_dtype']} {'base' if row['adapter'] == 'lora' else 'products'}"
         if row["objective"] == "dpo" and row["reference"] == "step":
             base += ", PyTorch's reference in the step"

@@ -97,6 +97,13 @@ package final class Arena: @unchecked Sendable {
     precondition(mark >= 0 && mark <= used, "arena \"\(name)\": mark \(mark) of \(used) in use")
     used = mark
   }
+
+  /// Gives pages that nothing is allocated on back to the system: for what loading has touched and
+  /// work never will.
+  package func trim() {
+    let from = (used + Arena.hugePage - 1) & ~(Arena.hugePage - 1)
+    if from < length { madvise(base + from, length - from, MADV_DONTNEED) }
+  }
 }
 
 extension Arena {

@@ -21,6 +21,8 @@ package struct PackedMatrix: @unchecked Sendable, BitwiseCopyable {
     return tile.padded(k) * width * type.size
   }
 
+  package var bytes: Int { Self.bytes(k: k, n: n, type: type, tile: tile) }
+
   package init(in arena: Arena, k: Int, n: Int, type: ComputeType, tile: Tile) {
     let bytes = Self.bytes(k: k, n: n, type: type, tile: tile)
     self.init(

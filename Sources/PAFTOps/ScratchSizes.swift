@@ -118,13 +118,33 @@ package struct ScratchSizes: Sendable {
       return max(scores, rows(chunk, hidden) + headGradient(chunk, hidden, capped))
     case .withScores:
       let chunk = min(count, KeptExponentials.rows(vocabulary: vocabulary, type, tile))
-      let tiles = (vocabulary + HeadSweep.tileColumns - 1) / HeadSweep.tileColumns
-      let kept = tiles * chunk * (HeadSweep.tileColumns * type.size + 4)
-      return rows(chunk, hidden) + kept
+      return rows(chunk, hidden) + kept(chunk, vocabulary)
         + max(
           sweep(chunk, hidden, vocabulary, slopes: true, capped, turns),
           headGradient(chunk, hidden, capped))
     }
+  }
+
+  private func kept(_ count: Int, _ vocabulary: Int) -> Int {
+    let tiles = (vocabulary + HeadSweep.tileColumns - 1) / HeadSweep.tileColumns
+    return tiles * count * (HeadSweep.tileColumns * type.size + 4)
+  }
+
+  /// Exponentials that a walk keeps for `VocabularyGradient`.
+  package func keptExponentials(rows count: Int, vocabulary: Int) -> Int {
+    HeadLoss.Rows.keeps(count, vocabulary: vocabulary, type, tile) ? kept(count, vocabulary) : 0
+  }
+
+  /// `VocabularyGradient`: operands of all rows, and workers' blocks.
+  package func vocabularyGradient(rows count: Int, hidden: Int) -> Int {
+    let chunk = min(count, HeadWeightGradient.chunk(tile))
+    return rows(count, hidden) + PackedMatrix.bytes(k: count, n: hidden, type: type, tile: tile)
+      + headGradient(chunk, hidden, false) + 4 * workers * VocabularyGradient.rows * hidden
+  }
+
+  /// `TrainedOperand.Work`.
+  package func trainedBlocks(width: Int) -> Int {
+    TrainedOperand.Work.bytes(width: width, workers: workers)
   }
 
   private func sweep(

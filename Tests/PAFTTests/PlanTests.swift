@@ -62,6 +62,7 @@ struct PlanTests {
     arguments: [
       "adapter: lora", "adapter: full", "gradient_checkpointing: true",
       "adapter: full\noptimizer: sgd\nmomentum: 0.5", "dtype: f32",
+      "adapter: full\nmaster_weights: false\nmax_grad_norm: 0\noptimizer: adamw_8bit",
     ])
   func memory(_ extra: String) throws {
     let folder = TestData.temporaryFolder()

@@ -60,6 +60,26 @@ struct RecipeReadingTests {
     #expect(recipe.align?.learningRate == 1e-6)
   }
 
+  @Test(
+    "weights without masters are refused beside what needs a step's whole gradient, in one line")
+  func mastersAndTheRest() throws {
+    let full = minimal + "adapter: full\nmaster_weights: false\n"
+    for (extra, word) in [
+      ("", "max_grad_norm: found 1, expected 0"),
+      (
+        "max_grad_norm: 0\ngradient_accumulation_steps: 2\n",
+        "gradient_accumulation_steps: found 2, expected 1"
+      ),
+      ("max_grad_norm: 0\ndtype: f32\n", "dtype: found f32, expected bf16"),
+    ] {
+      let fault = #expect(throws: (any Error).self) { try Recipe.parse(full + extra) }
+      #expect("\(fault!)".contains(word), "\(fault!)")
+    }
+    #expect(try Recipe.parse(full + "max_grad_norm: 0\n").sft?.masterWeights == false)
+    // An adapter's weights are Floats in any case.
+    #expect(try Recipe.parse(minimal + "master_weights: false\n").sft?.adapter != .full)
+  }
+
   @Test("the recipe of the manual is read key by key")
   func manual() throws {
     let recipe = try Recipe.parse(

@@ -12,6 +12,8 @@ package struct StepSettings: Sendable, Equatable {
   /// sft, dpo or orpo; paft is sft and then dpo, each with an adapter of its own beside one base.
   package var objective = "sft"
   package var isFull = false
+  /// Of full training: whether weights have Floats as masters; without them nothing is clipped.
+  package var masters = true
   package var rank = 16
   /// adamw, adamw_8bit or sgd.
   package var optimizer = "adamw"
@@ -46,6 +48,9 @@ package struct StepSettings: Sendable, Equatable {
     }
     guard !(objective == "paft" && isFull) else {
       throw Fault(.usage, "--objective paft: both branches share a frozen base: --adapter lora")
+    }
+    guard masters || isFull else {
+      throw Fault(.usage, "--no-master-weights: an adapter's are Floats: expected --adapter full")
     }
     guard labelled > 0, labelled <= 1 else {
       throw Fault(
@@ -136,6 +141,10 @@ final class SyntheticStep {
       if case .lora(let lora) = configuration.adaptation, let base {
         trainable = try Trainable.adapter(
           lora, beside: base.weights, c, optimizer: optimizer, seed: 1, on: executor)
+      } else if !settings.masters {
+        trainable = try Trainable.layerwise(
+          table, c, optimizer: optimizer, seed: 1, quantizes: quantizes, on: executor
+        ) { Self.fill($0, $1, on: executor) }
       } else {
         trainable = try Trainable.full(
           table, c, optimizer: optimizer, keepsInitial: false, quantizes: quantizes,
@@ -163,8 +172,9 @@ final class SyntheticStep {
       name: "bench", objective: objective,
       adaptation: settings.isFull ? .full : .lora(LoRAConfiguration(rank: settings.rank)),
       optimizer: try Optimizer.named(settings.optimizer), learningRate: 1e-5, maxSteps: steps,
-      batchSize: settings.batch, shuffle: false,
-      activationCheckpointing: settings.checkpointing)
+      batchSize: settings.batch, shuffle: false, maxGradNorm: settings.masters ? 1 : 0,
+      activationCheckpointing: settings.checkpointing, masterWeights: settings.masters,
+      tokensPerPass: settings.masters ? 2048 : settings.sequences * settings.length)
   }
 
   private static func data(_ c: ModelConfiguration, _ settings: StepSettings) -> TrainingData {

@@ -31,6 +31,7 @@ struct EvaluationStage: Sendable {
       on: preparation.whole, preparation.kernels, preparation.recipe.dtype, named: "evaluate",
       scratch: scratch
     ) { executor in
+      try base.load(on: executor)
       let decoder = try Decoder(folder.configuration, maxTokens: longest, on: executor)
       let (first, reference) = try evaluator.score("base", decoder, base.weights, reference: nil)
       var scores = [first]

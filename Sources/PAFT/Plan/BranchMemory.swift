@@ -23,6 +23,11 @@ struct BranchMemory: Sendable, Equatable {
   ) {
     let table: ParameterTable
     switch configuration.adaptation {
+    case .full where !configuration.masterWeights:
+      table = ParameterTable.decoder(c)
+      trained = WeightStore.bytes(
+        table, c, keepsMaster: false, backward: true, quantizes: quantizes, turns: true,
+        trainsOperands: true, sizes: sizes)
     case .full:
       table = ParameterTable.decoder(c)
       trained = Self.weights(
@@ -35,8 +40,9 @@ struct BranchMemory: Sendable, Equatable {
     }
     let keepsInitial = configuration.adaptation == .full && configuration.l1 != nil
     optimizer =
-      4 * table.floats * (keepsInitial ? 2 : 1) + configuration.optimizer.momentBytes(table)
-      + 16 * pairs
+      (configuration.masterWeights
+        ? 4 * table.floats * (keepsInitial ? 2 : 1) + configuration.optimizer.momentBytes(table)
+        : LayerwiseTraining.bytes(table, configuration.optimizer)) + 16 * pairs
     let pass = PassMemory(c, configuration, quantizes: quantizes, turns: turns, sizes)
     var most = shape.largest.reduce(0) { max($0, pass.bytes($1)) }
     if case .preference(let objective) = configuration.objective, objective.needsReference {
@@ -71,6 +77,9 @@ struct PassMemory {
   /// Whether the frozen base is kept in one layout.
   private let turns: Bool
   private let head: ScratchSizes.HeadGradient
+  /// Values of the widest weight that is updated in the backward pass; 0 where none is.
+  private let widest: Int
+  private let keepsExponentials: Bool
 
   init(
     _ c: ModelConfiguration, _ configuration: BranchConfiguration, quantizes: Bool, turns: Bool,
@@ -78,13 +87,17 @@ struct PassMemory {
   ) {
     self.c = c
     self.quantizes = quantizes
-    self.turns = turns && configuration.adaptation != .full
+    let layerwise = configuration.adaptation == .full && !configuration.masterWeights
+    self.turns = layerwise || turns && configuration.adaptation != .full
+    widest = layerwise ? LayerwiseTraining.widest(ParameterTable.decoder(c)) : 0
+    keepsExponentials = layerwise && configuration.objective == .sft
     self.sizes = sizes
     checkpointing = configuration.activationCheckpointing
     switch configuration.adaptation {
     case .full:
       (isFull, rank, adapted) = (true, 0, 0)
-      head = configuration.objective == .sft ? .withScores : .afterScores
+      head =
+        layerwise ? .none : configuration.objective == .sft ? .withScores : .afterScores
     case .lora(let lora):
       (isFull, rank, adapted) = (false, lora.rank, lora.modules(of: c).count)
       head = .none
@@ -96,6 +109,8 @@ struct PassMemory {
     self.c = c
     self.quantizes = quantizes
     turns = false
+    widest = 0
+    keepsExponentials = false
     self.sizes = sizes
     checkpointing = false
     isFull = false
@@ -113,7 +128,9 @@ struct PassMemory {
     let rows =
       9 * labels + sizes.floats(labels, c.hidden) + 4 * labels + 24 * tokens
       + rotation(tokens)
-    let kept = states + rows + (checkpointing ? 0 : c.layers * lean(tokens))
+    let exponentials =
+      keepsExponentials ? sizes.keptExponentials(rows: labels, vocabulary: c.vocabulary) : 0
+    let kept = states + rows + exponentials + (checkpointing ? 0 : c.layers * lean(tokens))
     let forward = transients(pass) + (checkpointing ? layer : again(tokens))
     let head =
       2 * sizes.floats(labels, c.hidden) + 4 * labels
@@ -121,7 +138,20 @@ struct PassMemory {
         rows: labels, hidden: c.hidden, vocabulary: c.vocabulary, slopes: true, gradient: head,
         capped: c.logitCap != nil, turns: turns)
     let again = checkpointing ? layer + max(transients(pass), backward(pass)) : backward(pass)
-    return kept + max(forward, sizes.floats(tokens, c.hidden) + max(head, again))
+    return kept + max(forward, sizes.floats(tokens, c.hidden) + max(head, again, update(labels)))
+  }
+
+  /// What updates take in the backward pass: workers' blocks, a weight that is quantised again, and at
+  /// the end what the vocabulary's gradients are made of.
+  private func update(_ labels: Int) -> Int {
+    guard widest > 0 else { return 0 }
+    let largest = c.modules.map { sizes.floats(c.outputs($0), c.inputs($0)) }.max() ?? 0
+    let blocks = sizes.trainedBlocks(width: widest)
+    return blocks
+      + max(
+        quantizes ? largest : 0,
+        2 * sizes.floats(labels, c.hidden)
+          + sizes.vocabularyGradient(rows: labels, hidden: c.hidden))
   }
 
   /// Scores only: two states, one layer at a time.
@@ -233,6 +263,7 @@ struct PassMemory {
       : sizes.floats(tokens, rank)
         + max(weight(outputs, rank), weight(rank, inputs), sizes.rows(tokens, rank) + turned)
     return max(
-      isFull ? weight(outputs, inputs) : 0, (packed ? 0 : operand(tokens, outputs)) + low)
+      isFull ? weight(outputs, inputs) : 0,
+      (packed ? 0 : operand(tokens, outputs)) + (isFull ? turned : low))
   }
 }

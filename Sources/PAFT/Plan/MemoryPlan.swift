@@ -51,7 +51,7 @@ struct MemoryPlan: Sendable, Equatable {
     }
     branches = jobs.indices.map { branch($0, sizes(places[$0])) }
 
-    let resting = process + copies * base
+    let resting = process + (preparation.needsBase ? copies * base : 0)
     // A tensor as Floats, and as it lies in its file.
     let loading = 2 * folder.largestTensor
     let training = branches.map(\.bytes).reduce(0) {
@@ -78,7 +78,7 @@ struct MemoryPlan: Sendable, Equatable {
       stages.append(
         Stage(
           name: "evaluation",
-          bytes: resting + own
+          bytes: process + base * (preparation.needsBase ? copies : 1) + own
             + (try Self.scoring(evaluator, c, jobs, quantizes: preparation.quantizes, whole))))
     }
     self.stages = stages
@@ -154,7 +154,9 @@ extension Preparation {
     for index in order {
       let tokens = jobs[index].configuration.tokensPerPass / 2
       // A pass holds one row at least.
-      guard tokens >= max(64, jobs[index].data.training.longest) else { continue }
+      guard tokens >= max(64, jobs[index].data.training.longest),
+        jobs[index].configuration.masterWeights
+      else { continue }
       smaller[index].configuration.tokensPerPass = tokens
       smaller[index].configuration.fingerprint =
         jobs[index].configuration.fingerprint + "\ntokens per pass \(tokens)"

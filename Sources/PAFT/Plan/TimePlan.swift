@@ -61,6 +61,8 @@ struct TimePlan: Sendable {
     total +=
       c.productOperations(adapter) * tokens
       + c.headOperations(isTrained: adapter == nil) * labels
+    // The head's logits once more, for a gradient that is not kept.
+    if !configuration.masterWeights { total += 2 * Double(c.hidden * c.vocabulary) * labels }
     if configuration.activationCheckpointing { total += 2 * c.linearWeights * tokens + attention }
     if case .preference(let objective) = configuration.objective, objective.needsReference {
       total +=

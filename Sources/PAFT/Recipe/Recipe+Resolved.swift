@@ -119,6 +119,7 @@ extension Recipe.Branch {
       object["optimizer"] = "sgd"
       object["momentum"] = JSON(momentum)
     }
+    object["master_weights"] = JSON(masterWeights)
     object["weight_decay"] = JSON(weightDecay)
     object["max_grad_norm"] = JSON(maxGradNorm)
     object["batch_size"] = JSON(batchSize)

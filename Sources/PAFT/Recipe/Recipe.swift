@@ -46,6 +46,8 @@ public struct Recipe: Sendable, Equatable {
     /// Below 1 a share of the steps, from 1 on their number.
     public var warmup: Double
     public var optimizer: Optimizer
+    /// Of full fine-tuning: whether Floats are trained, or the BF16 weights that are multiplied.
+    public var masterWeights = true
     public var weightDecay: Double
     /// 0: no clipping.
     public var maxGradNorm: Double

@@ -124,6 +124,10 @@ extension RecipeSection {
         "optimizer", .choice(["adamw", "adamw_8bit", "sgd"]), "adamw",
         "update rule; adamw_8bit keeps its moments in 8 bits",
         aliases: ["optim"]),
+      RecipeKey(
+        "master_weights", .flag, "true",
+        "of adapter.type full: false keeps BF16 weights alone, rounded stochastically, and updates "
+          + "each layer in the backward pass (needs max_grad_norm 0, no accumulation, no l1)"),
       RecipeKey("adam_beta1", .number(min: 0, max: 1, openMax: true), "0.9", "AdamW"),
       RecipeKey("adam_beta2", .number(min: 0, max: 1, openMax: true), "0.999", "AdamW"),
       RecipeKey("adam_epsilon", .number(min: 0, openMin: true), "1e-8", "AdamW"),

@@ -103,8 +103,34 @@ struct RecipeReader {
     try text(.top, name, [name]).flatMap(Recipe.Precision.init)
   }
 
+  /// What weights without masters cannot be combined with: whatever needs all gradients of a step, or
+  /// another type than BF16. They are Floats of an adapter in any case.
+  private func checkMasters(_ recipe: Recipe, _ name: String, _ branch: Recipe.Branch) throws {
+    guard !branch.masterWeights, branch.adapter == .full,
+      let node = leaf(["\(name).master_weights", "shared.master_weights"])
+    else { return }
+    let obstacles = [
+      (recipe.dtype != .bf16, "dtype", recipe.dtype.rawValue, "bf16"),
+      (branch.maxGradNorm != 0, "max_grad_norm", Numbers.short(branch.maxGradNorm), "0"),
+      (
+        branch.gradientAccumulationSteps != 1, "gradient_accumulation_steps",
+        "\(branch.gradientAccumulationSteps)", "1"
+      ),
+      (branch.l1 != nil, "l1", "a penalty", "none"),
+    ]
+    for (isThere, key, found, expected) in obstacles where isThere {
+      throw ConfigError(
+        source: node.source, line: node.line,
+        what: "\(name): master_weights false with \(key): found \(found), expected \(expected)",
+        hint: "layers are updated one by one in the backward pass, before the whole gradient is "
+          + "known; set \(key), or keep master weights")
+    }
+  }
+
   /// What the base's type has to do with the rest.
   private func check(_ recipe: Recipe) throws {
+    if let sft = recipe.sft { try checkMasters(recipe, "sft", sft) }
+    if let align = recipe.align { try checkMasters(recipe, "align", align) }
     guard recipe.baseDtype != recipe.dtype, let leaf = leaf(["base_dtype"]) else { return }
     guard recipe.baseDtype == .int8 else {
       throw leaf.error(
@@ -147,6 +173,7 @@ struct RecipeReader {
         : .adamw(
           beta1: try number("adam_beta1")!, beta2: try number("adam_beta2")!,
           epsilon: try number("adam_epsilon")!, eightBit: rule == "adamw_8bit"),
+      masterWeights: try flag(.branch, "master_weights", places("master_weights"))!,
       weightDecay: try number("weight_decay")!, maxGradNorm: try number("max_grad_norm")!,
       batchSize: try count("batch_size")!,
       gradientAccumulationSteps: try count("gradient_accumulation_steps")!,

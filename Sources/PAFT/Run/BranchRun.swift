@@ -78,7 +78,7 @@ extension Preparation {
       model: machine.topology.model, kernels: kernels.name,
       workers: isSequential ? whole.count : Set(places.flatMap(\.cpus)).count,
       peakBytes: Machine.peakResident,
-      bases: bases.flatMap { $0.weights.memory.map(Residence.init) })
+      bases: bases.flatMap { $0.memory.map(Residence.init) })
   }
 }
 

@@ -27,8 +27,19 @@ extension Recipe.Branch {
           lambda: $0.lambda, targetSparsity: $0.targetSparsity, form: $0.form, lora: isLoRA)
       },
       activationCheckpointing: gradientCheckpointing, saveEvery: saveSteps == 0 ? nil : saveSteps,
-      keepCheckpoints: saveTotalLimit, sharesPrompts: preference?.sharePrompts ?? true,
+      keepCheckpoints: saveTotalLimit, masterWeights: masterWeights || isLoRA,
+      tokensPerPass: tokensPerPass, sharesPrompts: preference?.sharePrompts ?? true,
       fingerprint: fingerprint + "\nseed \(seed) dtype \(dtype.rawValue)\n" + deciding)
+  }
+
+  /// Without masters a step is one pass, whatever its rows come to.
+  private var tokensPerPass: Int {
+    let usual = 2048
+    if masterWeights || adapter != .full { return usual }
+    let row = maxLength.multipliedReportingOverflow(by: preference == nil ? 1 : 2)
+    let step = row.partialValue.multipliedReportingOverflow(by: batchSize)
+    return row.overflow || step.overflow
+      ? .max >> 16 : max(usual, min(step.partialValue, .max >> 16))
   }
 
   /// Every key that decides the result, as text.

@@ -130,9 +130,23 @@ struct Preparation: Sendable {
 
   var needsBackward: Bool { jobs.contains { $0.configuration.adaptation != .full } }
 
+  /// Whether training reads the base's weights: beside adapters, or as a reference.
+  var needsBase: Bool {
+    needsBackward
+      || jobs.contains { job in
+        if case .preference(let objective) = job.configuration.objective {
+          objective.needsReference
+        } else {
+          false
+        }
+      }
+  }
+
   /// Loads a model for use on `place`: shared by all who run on its node.
+  /// What training does not read is loaded when it is scored.
   func load(_ folder: ModelFolder, backward: Bool, on place: Place) throws -> BaseModel {
-    try Workbench.run(
+    guard needsBase else { return BaseModel(unloaded: folder, quantizes: quantizes) }
+    return try Workbench.run(
       on: place, kernels, recipe.dtype, named: "load",
       scratch: 2 * folder.largestTensor + (64 << 20)
     ) { [quantizes, turns] in

@@ -2,6 +2,7 @@
 
 import PAFTModels
 import PAFTOps
+import PAFTTraining
 
 /// What the bounds of training's and inference's scratch have in common. They are reckoned in
 /// Double: sizes come from files and recipes, and a sum that is too large shall be refused by the
@@ -19,6 +20,17 @@ enum ScratchBound {
     let head = HeadLoss.scratchFloats(hidden: c.hidden)
     return mostWorkers * 4 * Double(attention + rows + head.worker) + 4 * Double(head.shared)
       + Double(512 << 20)
+  }
+
+  /// Blocks of weights and of the vocabulary's gradient that workers have at a time, where updates are
+  /// part of the backward pass.
+  static func updates(_ c: ModelConfiguration, _ configuration: BranchConfiguration) -> Double {
+    if configuration.masterWeights { return 0 }
+    let widest = max(c.hidden, c.intermediate, c.queryWidth)
+    return mostWorkers
+      * Double(
+        TrainedOperand.Work.bytes(width: widest, workers: 1)
+          + 4 * VocabularyGradient.rows * c.hidden)
   }
 
   /// As a capacity: at most the address space of a process, which no arena gets.

@@ -23,7 +23,7 @@ enum TrainingScratch {
     let kept = configuration.activationCheckpointing ? c.hidden : layer + c.hidden
     let perToken = Double(c.layers) * Double(kept) + Double(layer + backward + 4 * c.hidden)
     return ScratchBound.bytes(
-      4 * tokens * perToken + 3 * Double(largestTensor)
+      ScratchBound.updates(c, configuration) + 4 * tokens * perToken + 3 * Double(largestTensor)
         + ScratchBound.workers(c, positions: longest))
   }
 }

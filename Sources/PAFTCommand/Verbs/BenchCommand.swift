@@ -112,6 +112,10 @@ struct StepArguments: ParsableArguments {
   @Option(name: .long, help: "Of a step: sequences (sft) or pairs.") var batch = 4
   @Flag(name: .long, help: "Of a step: compute activations again instead of keeping them.")
   var gradientCheckpointing = false
+  @Flag(
+    name: .long,
+    help: "Of a full step: BF16 weights alone, each layer updated in the backward pass.")
+  var noMasterWeights = false
   @Option(
     name: .long,
     help: ArgumentHelp(
@@ -148,6 +152,7 @@ struct StepArguments: ParsableArguments {
       settings.length = length
       settings.batch = batch
       settings.checkpointing = gradientCheckpointing
+      settings.masters = !noMasterWeights
       settings.layouts = layouts
       if let labelled { settings.labelled = labelled }
       return settings

@@ -100,6 +100,9 @@ package struct GEMMKernels: Sendable {
     @convention(c) (_ dst: Out, _ src: In, _ columns: Int, _ k: Int, _ stride: Int) -> Void
   package var packBT_bf16:
     @convention(c) (_ dst: Out16, _ src: In, _ columns: Int, _ k: Int, _ stride: Int) -> Void
+  /// The way back: what `packBT_bf16` has packed as Floats [columns, k] with row stride `stride`.
+  package var unpackBT_bf16:
+    @convention(c) (_ dst: Out, _ src: In16, _ columns: Int, _ k: Int, _ stride: Int) -> Void
 
   /// A part of a B panel [k, columns] out of one that holds the same values the other way round: of a
   /// weight W[out, in], packed for the forward pass, a panel for the input gradient. `src` lies in a

@@ -98,6 +98,17 @@ func packBT_bf16(
     kStride: 1)
 }
 
+func unpackBT_bf16(
+  _ dst: KernelTable.Out, _ src: KernelTable.In16, _ columns: Int, _ k: Int, _ stride: Int
+) {
+  let width = referencePairTile.width(columns)
+  for column in 0..<columns {
+    for p in 0..<k {
+      dst[column &* stride &+ p] = BF16(bits: src[(p / 2 &* width &+ column) &* 2 &+ p % 2]).float
+    }
+  }
+}
+
 func turnB_f32(
   _ dst: KernelTable.Out, _ src: KernelTable.In, _ columns: Int, _ k: Int
 ) {

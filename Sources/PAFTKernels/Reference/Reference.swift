@@ -28,6 +28,7 @@ private func makeReference() -> KernelTable {
       packB_bf16: packB_bf16,
       packBT_f32: packBT_f32,
       packBT_bf16: packBT_bf16,
+      unpackBT_bf16: unpackBT_bf16,
       turnB_f32: turnB_f32,
       turnB_bf16: turnB_bf16),
     rows: RowKernels(

@@ -154,6 +154,14 @@ package final class Decoder {
     return (rows, normed, inverse)
   }
 
+  /// What the head multiplies, once more, for a gradient of its weight that was deferred: in scratch
+  /// until `body` returns.
+  package func withHeadInput(
+    _ hidden: Matrix, _ batch: Batch, _ weights: Weights, _ body: (Matrix) -> Void
+  ) {
+    executor.withScratch { _ in body(labelled(hidden, batch, weights).normed) }
+  }
+
   /// The logits' factor, put on what they are computed from.
   private func scaleLogits(_ normed: Matrix) {
     let scale = configuration.logitScale
@@ -203,9 +211,14 @@ package final class Decoder {
   ///   - rows: the statistics of `score`, with slopes, which are used up; filled here when
   ///     `scored` is false.
   ///   - coefficients: dL/dlogp of each label.
+  ///   - finished: called for each layer, from the last to the first, when its gradients are whole and
+  ///     nothing will read its weights any more.
+  ///   - vocabulary: called at the end with the gradient of the embedded tokens, where the gradients
+  ///     of head and embedding are deferred.
   package func backward(
     _ hidden: Matrix, _ batch: Batch, _ weights: Weights, rows: HeadLoss.Rows, scored: Bool,
-    coefficients: UnsafePointer<Float>, into gradients: Gradients
+    coefficients: UnsafePointer<Float>, into gradients: Gradients,
+    finished: (_ layer: Int) -> Void = { _ in }, vocabulary: (_ dx: Matrix) -> Void = { _ in }
   ) {
     if batch.labels == 0 { return }
     let c = configuration
@@ -248,7 +261,7 @@ package final class Decoder {
         executor.end(span)
       }
       for layer in (0..<c.layers).reversed() {
-        let needsInput = layer > 0 || gradients.embedding != nil
+        let needsInput = layer > 0 || gradients.embedding != nil || gradients.defersVocabulary
         executor.withScratch { scratch in
           let kept: LayerActivations
           if checkpointing {
@@ -261,6 +274,11 @@ package final class Decoder {
             layer, kept, weights.layers[layer], gradients.layers[layer], batch, dx: dx,
             needsInput: needsInput)
         }
+        finished(layer)
+      }
+      if gradients.defersVocabulary {
+        if c.embeddingScale != 1 { Elementwise.scale(dx, by: c.embeddingScale, on: executor) }
+        vocabulary(dx)
       }
       if let table = gradients.embedding {
         if c.embeddingScale != 1 { Elementwise.scale(dx, by: c.embeddingScale, on: executor) }

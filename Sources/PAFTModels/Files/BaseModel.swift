@@ -73,10 +73,35 @@ package final class ModelFolder: Sendable {
 /// once, read by everyone, written by no one.
 package final class BaseModel: @unchecked Sendable {
   package let folder: ModelFolder
-  package let store: WeightStore
+  package let quantizes: Bool
+  private var loaded: WeightStore?
 
   package var configuration: ModelConfiguration { folder.configuration }
+  package var store: WeightStore {
+    guard let loaded else { preconditionFailure("this base was not loaded") }
+    return loaded
+  }
   package var weights: Weights { store.weights }
+  /// Nothing for one that is not loaded.
+  package var memory: [Arena] { loaded?.weights.memory ?? [] }
+
+  /// A folder that is only read from, until `load`.
+  package init(unloaded folder: ModelFolder, quantizes: Bool) {
+    self.folder = folder
+    self.quantizes = quantizes
+  }
+
+  /// Loads it for scoring, if it is not. No other thread uses the base meanwhile.
+  package func load(on executor: Executor) throws {
+    if loaded == nil { try load(backward: false, turns: false, on: executor) }
+  }
+
+  private func load(backward: Bool, turns: Bool, on executor: Executor) throws {
+    loaded = try WeightStore(
+      folder.table, folder.configuration, keepsMaster: false, backward: backward,
+      quantizes: quantizes, turns: turns, name: "base", on: executor
+    ) { [folder] in try folder.read($0, into: $1) }
+  }
 
   /// - Parameters:
   ///   - backward: whether gradients will pass through (LoRA), which needs a second layout,
@@ -87,9 +112,7 @@ package final class BaseModel: @unchecked Sendable {
     on executor: Executor
   ) throws {
     self.folder = folder
-    store = try WeightStore(
-      folder.table, folder.configuration, keepsMaster: false, backward: backward,
-      quantizes: quantizes, turns: turns, name: "base", on: executor
-    ) { try folder.read($0, into: $1) }
+    self.quantizes = quantizes
+    try load(backward: backward, turns: turns, on: executor)
   }
 }

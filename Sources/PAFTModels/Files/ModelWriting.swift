@@ -27,6 +27,24 @@ package enum ModelWriter {
     try copyCompanions(of: base, dtype: dtype, into: output)
   }
 
+  /// Writes trained operands as they are: in BF16.
+  package static func write(_ store: WeightStore, like base: String, into output: OutputFolder)
+    throws
+  {
+    let writer = try SafetensorsWriter(
+      folder: output.path,
+      tensors: store.table.rows.map { TensorDeclaration($0.name, .bf16, $0.shape) })
+    for (index, row) in store.table.rows.enumerated() {
+      if let vector = store.vectors[index] {
+        try writer.append(row.name, vector, count: row.count)
+      } else {
+        try store.withValues(index) { try writer.append(row.name, $0, count: $1) }
+      }
+    }
+    try writer.finish()
+    try copyCompanions(of: base, dtype: .bf16, into: output)
+  }
+
   package static func copyCompanions(of base: String, dtype: DType, into output: OutputFolder)
     throws
   {

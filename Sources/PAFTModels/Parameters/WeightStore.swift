@@ -15,7 +15,9 @@ import PAFTOps
 ///
 /// Filled from a source of rows one tensor at a time. With `keepsMaster` the plain Floats of every
 /// tensor stay as well, in one flat buffer that an optimizer updates; `repack` then carries its
-/// work into the packed copies.
+/// work into the packed copies. With `trainsOperands` there is no master: an optimizer changes the
+/// panels themselves (`TrainedOperand`), of which there is one layout, and what is multiplied in 8
+/// bits is made anew from them (`refresh`).
 package final class WeightStore: @unchecked Sendable {
   package let configuration: ModelConfiguration
   package let table: ParameterTable
@@ -24,8 +26,12 @@ package final class WeightStore: @unchecked Sendable {
   /// Flat Floats of all rows, at their offsets; nil for a frozen store.
   package let master: UnsafeMutablePointer<Float>?
   private let arena: Arena
+  private let reader: TrainedOperand.Reader
   /// Of each row that is a norm and whose weight multiplies with an offset: weight + offset.
   private let norms: [UnsafeMutablePointer<Float>?]
+  /// Of each row, where panels are trained: those panels, or the Floats of what is no matrix.
+  package let operands: [TrainedOperand?]
+  package let vectors: [UnsafeMutablePointer<Float>?]
 
   /// Tensors that a forward pass reads as Floats also where they are frozen.
   private static func staysPlain(_ role: Parameter.Role) -> Bool {
@@ -47,7 +53,8 @@ package final class WeightStore: @unchecked Sendable {
   /// Bytes that a store needs, by what a weight takes in its layouts.
   package static func bytes(
     _ table: ParameterTable, _ c: ModelConfiguration, keepsMaster: Bool, backward: Bool,
-    quantizes: Bool = false, turns: Bool = false, sizes: ScratchSizes
+    quantizes: Bool = false, turns: Bool = false, trainsOperands: Bool = false,
+    sizes: ScratchSizes
   ) -> Int {
     let both = backward && !turns
     // Its layouts are allocations of their own.
@@ -55,9 +62,14 @@ package final class WeightStore: @unchecked Sendable {
     var bytes = keepsMaster ? table.floats * 4 : 0
     for row in table.rows {
       if !keepsMaster && staysPlain(row.role) { bytes += row.count * 4 + 64 }
-      if keepsMaster && row.role.isNorm && c.family.normOffset != 0 { bytes += row.count * 4 + 64 }
+      if (keepsMaster || trainsOperands) && row.role.isNorm && c.family.normOffset != 0 {
+        bytes += row.count * 4 + 64
+      }
       if isPacked(row, c) {
         let (outputs, inputs) = (row.shape[0], row.shape[1])
+        if trainsOperands && quantizes && row.role.isLinear {
+          bytes += 64 + Arena.taken(sizes.weight(outputs: outputs, inputs: inputs, backward: false))
+        }
         bytes +=
           quantizes && row.role.isLinear
           ? 320
@@ -79,19 +91,22 @@ package final class WeightStore: @unchecked Sendable {
   /// - Parameters:
   ///   - quantizes: whether the linear layers of the blocks are multiplied in 8 bits.
   ///   - turns: whether weights that gradients pass through are kept in one layout (`PackedWeight`).
+  ///   - trainsOperands: whether the panels are what is trained; they have one layout then.
   ///   - fill: writes the Floats of one row to the address given.
   package init(
     _ table: ParameterTable, _ c: ModelConfiguration, keepsMaster: Bool, backward: Bool,
-    quantizes: Bool = false, turns: Bool = false, name: String, on executor: Executor,
-    fill: (Parameter, UnsafeMutablePointer<Float>) throws -> Void
+    quantizes: Bool = false, turns: Bool = false, trainsOperands: Bool = false, name: String,
+    on executor: Executor, fill: (Parameter, UnsafeMutablePointer<Float>) throws -> Void
   ) throws {
+    precondition(!trainsOperands || !keepsMaster && backward && turns && executor.compute == .bf16)
     configuration = c
+    reader = TrainedOperand.Reader(executor)
     self.table = table
     self.quantizes = quantizes
     let arena = try Arena(
       capacity: Self.bytes(
         table, c, keepsMaster: keepsMaster, backward: backward, quantizes: quantizes,
-        turns: turns,
+        turns: turns, trainsOperands: trainsOperands,
         sizes: ScratchSizes(executor.kernels, executor.compute, workers: executor.workers)),
       node: executor.team.place.node, name: name)
     self.arena = arena
@@ -101,6 +116,7 @@ package final class WeightStore: @unchecked Sendable {
     var plain = [UnsafeMutablePointer<Float>?](repeating: nil, count: table.rows.count)
     var packed = [LinearWeight?](repeating: nil, count: table.rows.count)
     var norms = [UnsafeMutablePointer<Float>?](repeating: nil, count: table.rows.count)
+    var operands = [TrainedOperand?](repeating: nil, count: table.rows.count)
     var embedding: PackedMatrix?
     for (index, row) in table.rows.enumerated() {
       if let master {
@@ -128,18 +144,44 @@ package final class WeightStore: @unchecked Sendable {
       let target = plain[index] ?? executor.scratch.allocate(Float.self, count: row.count)
       try fill(row, target)
       if row.role.isNorm && c.family.normOffset != 0 {
-        norms[index] = keepsMaster ? arena.allocate(Float.self, count: row.count) : target
+        norms[index] =
+          keepsMaster || trainsOperands ? arena.allocate(Float.self, count: row.count) : target
         Self.offset(row, c, from: target, into: norms[index]!)
       }
       let matrix = Matrix(target, rows: row.shape[0], columns: row.shape.last!)
+      if trainsOperands {
+        operands[index] = Self.operand(packed[index], embedding, row, in: arena, on: executor)
+        // What is made of the panels is made of rounded values.
+        if case .integers? = packed[index], let operand = operands[index] {
+          operand.matrix.pack(from: matrix, transposed: true, on: executor)
+          operand.load(into: matrix, on: executor)
+        }
+      }
       packed[index]?.pack(from: matrix, on: executor)
       if row.role == .embedding {
         embedding?.pack(from: matrix, transposed: false, on: executor)
       }
     }
     self.norms = norms
+    self.operands = operands
+    vectors = trainsOperands ? plain : []
     weights = Self.assemble(
       table, c, zip(norms, plain).map { $0 ?? $1 }, packed, embedding, in: arena)
+  }
+
+  /// The panels of a row that an optimizer changes.
+  private static func operand(
+    _ packed: LinearWeight?, _ embedding: PackedMatrix?, _ row: Parameter, in arena: Arena,
+    on executor: Executor
+  ) -> TrainedOperand? {
+    switch packed {
+    case .floats(let weight): .columns(weight.forward)
+    case .integers:
+      .columns(
+        PackedMatrix(
+          in: arena, k: row.shape[1], n: row.shape[0], type: executor.compute, tile: executor.tile))
+    case nil: row.role == .embedding ? embedding.map { .rows($0) } : nil
+    }
   }
 
   private static func offset(
@@ -187,6 +229,37 @@ package final class WeightStore: @unchecked Sendable {
     let table = embedding ?? head.backward.map { .rows($0) } ?? .columns(head.forward)
     return Weights(
       embedding: table, layers: layers, finalNorm: finalNorm!, head: head, memory: [arena])
+  }
+
+  /// Hands over the values of a row of trained panels, some thousand at a time.
+  package func withValues(
+    _ index: Int, _ body: (UnsafePointer<Float>, _ count: Int) throws -> Void
+  ) rethrows {
+    guard let operand = operands[index] else { return }
+    let block = operand.block
+    let values = UnsafeMutablePointer<Float>.allocate(capacity: block * operand.width)
+    defer { values.deallocate() }
+    for first in stride(from: 0, to: operand.count, by: block) {
+      let rows = first..<min(operand.count, first + block)
+      reader.load(operand, rows, into: values)
+      try body(values, rows.count * operand.width)
+    }
+  }
+
+  /// Makes anew what is made of a row's trained panels or Floats.
+  package func refresh(_ index: Int, on executor: Executor) {
+    let row = table.rows[index]
+    if let norm = norms[index], let vector = vectors[index] {
+      Self.offset(row, configuration, from: vector, into: norm)
+    }
+    guard case .weight(let module) = row.role, let operand = operands[index],
+      case .integers(let weight)? = weights.layers[row.layer!].linears[module.rawValue]?.weight
+    else { return }
+    executor.withScratch { scratch in
+      let values = Matrix(in: scratch, rows: row.shape[0], columns: row.shape[1])
+      operand.load(into: values, on: executor)
+      weight.pack(from: values, on: executor)
+    }
   }
 
   /// Carries the master weights into the packed copies, after an optimizer step.

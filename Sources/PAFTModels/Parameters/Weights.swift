@@ -121,15 +121,26 @@ package struct Gradients: @unchecked Sendable {
   package var layers: [LayerGradients]
   package var finalNorm: UnsafeMutablePointer<Float>?
   package var head: Matrix?
+  /// Whether head and embedding are trained without a sink: whoever calls `Decoder.backward` makes
+  /// their gradients from what it leaves.
+  package var defersVocabulary = false
 
   /// The sinks of the rows of `table`, laid out over a flat buffer. A tied head adds into the
   /// embedding's gradient.
   package init(
     _ table: ParameterTable, at flat: UnsafeMutablePointer<Float>, _ c: ModelConfiguration
   ) {
+    self.init(table, c) { flat + $0.offset }
+  }
+
+  /// The sinks of the rows that `place` has room for; layers may share theirs.
+  package init(
+    _ table: ParameterTable, _ c: ModelConfiguration,
+    place: (Parameter) -> UnsafeMutablePointer<Float>?
+  ) {
     layers = [LayerGradients](repeating: LayerGradients(), count: c.layers)
     for row in table.rows {
-      let at = flat + row.offset
+      guard let at = place(row) else { continue }
       func matrix() -> Matrix { Matrix(at, rows: row.shape[0], columns: row.shape[1]) }
       switch row.role {
       case .embedding:

@@ -29,6 +29,8 @@ package enum HeadLoss {
     package let correct: UnsafeMutablePointer<UInt8>
     /// dlogp/dhidden [rows, D]; nil where no gradient is wanted.
     package let slopes: Matrix?
+    /// What a gradient of the head that is made later need not compute again.
+    private(set) var kept: KeptExponentials?
 
     /// - Parameter slopes: their width D; nil for none.
     package init(in arena: Arena, count: Int, slopes: Int? = nil) {
@@ -40,18 +42,38 @@ package enum HeadLoss {
 
     init(
       logp: UnsafeMutablePointer<Float>, lse: UnsafeMutablePointer<Float>,
-      correct: UnsafeMutablePointer<UInt8>, slopes: Matrix?
+      correct: UnsafeMutablePointer<UInt8>, slopes: Matrix?, kept: KeptExponentials? = nil
     ) {
       self.logp = logp
       self.lse = lse
       self.correct = correct
       self.slopes = slopes
+      self.kept = kept
+    }
+
+    /// Whether so many rows may keep their exponentials: one chunk's at most.
+    static func keeps(_ count: Int, vocabulary: Int, _ type: ComputeType, _ tile: Tile) -> Bool {
+      count > 0 && count <= KeptExponentials.rows(vocabulary: vocabulary, type, tile)
+        && count <= HeadSweep.walkRows
+    }
+
+    /// These rows with room for the exponentials of a walk that is to come, if they are few enough.
+    package func keepingExponentials(
+      _ count: Int, of head: PackedWeight, in arena: Arena, on executor: Executor
+    ) -> Rows {
+      guard
+        Self.keeps(count, vocabulary: head.outputs, executor.compute, executor.tile)
+      else { return self }
+      var rows = self
+      rows.kept = KeptExponentials(
+        rows: count, vocabulary: head.outputs, type: executor.compute, in: arena)
+      return rows
     }
 
     func rows(_ range: Range<Int>) -> Rows {
       Rows(
         logp: logp + range.lowerBound, lse: lse + range.lowerBound,
-        correct: correct + range.lowerBound, slopes: slopes?.rows(range))
+        correct: correct + range.lowerBound, slopes: slopes?.rows(range), kept: kept)
     }
   }
 
@@ -70,7 +92,7 @@ package enum HeadLoss {
       let rows = rows.rows(range)
       let sweep = HeadSweep(
         Linear.pack(hidden.rows(range), in: scratch, on: executor), head,
-        targets + range.lowerBound, slopes: rows.slopes, cap: cap, in: scratch,
+        targets + range.lowerBound, slopes: rows.slopes, kept: rows.kept, cap: cap, in: scratch,
         workers: executor.workers)
       sweep.run(on: executor)
       sweep.finish(rows, on: executor)

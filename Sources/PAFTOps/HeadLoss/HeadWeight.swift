@@ -44,9 +44,9 @@ extension HeadLoss {
       }
       let gradient = HeadWeightGradient(
         x: x, hidden: part, head: head, targets: targets + range.lowerBound, rows: rows,
-        coefficients: coefficients + range.lowerBound, kept: kept, cap: cap, dweight: dweight,
-        in: scratch, on: executor)
-      gradient.run(on: executor)
+        coefficients: coefficients + range.lowerBound, kept: kept, cap: cap, in: scratch,
+        on: executor)
+      gradient.run(into: dweight, on: executor)
     }
   }
 
@@ -64,9 +64,9 @@ extension HeadLoss {
       let gradient = HeadWeightGradient(
         x: Linear.pack(part, in: scratch, on: executor), hidden: part, head: head,
         targets: targets + range.lowerBound, rows: rows.rows(range),
-        coefficients: coefficients + range.lowerBound, kept: nil, cap: cap, dweight: dweight,
-        in: scratch, on: executor)
-      gradient.run(on: executor)
+        coefficients: coefficients + range.lowerBound, kept: nil, cap: cap, in: scratch,
+        on: executor)
+      gradient.run(into: dweight, on: executor)
     }
   }
 
@@ -144,7 +144,8 @@ struct KeptExponentials: @unchecked Sendable {
   }
 }
 
-private struct HeadWeightGradient: @unchecked Sendable {
+/// dW of some rows, a tile of the vocabulary at a time.
+struct HeadWeightGradient: @unchecked Sendable {
   let x: PackedRows
   let head: PackedWeight
   let targets: UnsafePointer<Int32>
@@ -152,7 +153,6 @@ private struct HeadWeightGradient: @unchecked Sendable {
   let coefficients: UnsafePointer<Float>
   let kept: KeptExponentials?
   let cap: Softcap?
-  let dweight: Matrix
   /// hidden as the right operand.
   private let right: PackedMatrix
   private let buffers: UnsafeMutablePointer<Float>
@@ -164,7 +164,7 @@ private struct HeadWeightGradient: @unchecked Sendable {
   init(
     x: PackedRows, hidden: Matrix, head: PackedWeight, targets: UnsafePointer<Int32>,
     rows: HeadLoss.Rows, coefficients: UnsafePointer<Float>, kept: KeptExponentials?,
-    cap: Softcap?, dweight: Matrix, in scratch: Arena, on executor: Executor
+    cap: Softcap?, in scratch: Arena, on executor: Executor
   ) {
     self.x = x
     self.head = head
@@ -173,33 +173,56 @@ private struct HeadWeightGradient: @unchecked Sendable {
     self.coefficients = coefficients
     self.kept = kept
     self.cap = cap
-    self.dweight = dweight
     right = PackedMatrix(
       in: scratch, k: hidden.rows, n: hidden.columns, type: executor.compute, tile: executor.tile)
     right.pack(from: hidden, transposed: false, on: executor)
-    let left = (HeadSweep.tileColumns + x.tile.rows) * x.tile.padded(x.m)
+    let rows = min(x.m, Self.chunk(x.tile))
+    let left = (HeadSweep.tileColumns + x.tile.rows) * x.tile.padded(rows)
     let slopes = cap == nil ? 0 : HeadSweep.tileColumns
-    bufferStride = (x.m * Self.lineStride + left + slopes + 2047) & ~1023
-    slopeOffset = x.m * Self.lineStride + left
+    bufferStride = (rows * Self.lineStride + left + slopes + 2047) & ~1023
+    slopeOffset = rows * Self.lineStride + left
     buffers = scratch.allocate(Float.self, count: executor.workers * bufferStride)
   }
 
-  func run(on executor: Executor) {
+  func run(into dweight: Matrix, on executor: Executor) {
     let tiles = (head.outputs + HeadSweep.tileColumns - 1) / HeadSweep.tileColumns
     executor.run { worker in
       for tile in Executor.share(of: tiles, worker: worker, workers: executor.workers, grain: 1) {
-        add(tile, buffers + worker * bufferStride, executor.kernels)
+        let from = tile * HeadSweep.tileColumns
+        let columns = from..<min(head.outputs, from + HeadSweep.tileColumns)
+        add(tile, worker: worker, into: dweight.rows(columns), executor.kernels)
       }
     }
   }
 
-  private func add(_ tile: Int, _ buffer: UnsafeMutablePointer<Float>, _ kernels: KernelTable) {
+  /// Rows whose logits a worker holds at a time: whole panels and groups of the reduced dimension.
+  static func chunk(_ tile: Tile) -> Int {
+    HeadLoss.weightRows / (2 * tile.rows) * 2 * tile.rows
+  }
+
+  /// Adds what a tile's rows of dW get.
+  func add(_ tile: Int, worker: Int, into dweight: Matrix, _ kernels: KernelTable) {
+    var first = 0
+    while first < x.m {
+      let count = min(x.m - first, Self.chunk(x.tile))
+      add(tile, first..<first + count, buffers + worker * bufferStride, dweight, kernels)
+      first += count
+    }
+  }
+
+  private func add(
+    _ tile: Int, _ range: Range<Int>, _ buffer: UnsafeMutablePointer<Float>, _ dweight: Matrix,
+    _ kernels: KernelTable
+  ) {
     let from = tile * HeadSweep.tileColumns
     let columns = from..<min(head.outputs, from + HeadSweep.tileColumns)
-    let z = Matrix(buffer, rows: x.m, columns: columns.count, stride: Self.lineStride)
-    if kept == nil { GEMM.alone(x, head.forward.panels(columns), into: z, kernels) }
-    for row in 0..<x.m {
-      let line = z.row(row)
+    let z = Matrix(buffer, rows: range.count, columns: columns.count, stride: Self.lineStride)
+    let panels = range.lowerBound / x.tile.rows..<(range.upperBound - 1) / x.tile.rows + 1
+    if kept == nil {
+      GEMM.alone(x.panels(panels), head.forward.panels(columns), into: z, kernels)
+    }
+    for row in range {
+      let line = z.row(row - range.lowerBound)
       if let kept {
         kept.load(
           line, columns.count, lse: rows.lse[row], scale: -coefficients[row], tile: tile, row: row,
@@ -217,9 +240,10 @@ private struct HeadWeightGradient: @unchecked Sendable {
       }
     }
     let dz = PackedRows(
-      at: UnsafeMutableRawPointer(buffer + x.m * Self.lineStride), m: columns.count, k: x.m,
-      type: x.type, tile: x.tile)
+      at: UnsafeMutableRawPointer(buffer + range.count * Self.lineStride), m: columns.count,
+      k: range.count, type: x.type, tile: x.tile)
     dz.pack(panels: 0..<dz.panels, from: z, transposed: true, kernels)
-    GEMM.alone(dz, right, into: dweight.rows(columns), accumulate: true, kernels)
+    GEMM.alone(
+      dz, right, reduced: range.lowerBound, into: dweight, accumulate: true, kernels)
   }
 }

@@ -100,7 +100,8 @@ package final class Branch {
     } else {
       guard let base else { preconditionFailure("a branch needs a base or weights of its own") }
       trainable = try Trainable.make(
-        configuration.adaptation, base: base, optimizer: configuration.optimizer,
+        configuration.adaptation, masters: configuration.masterWeights, base: base,
+        optimizer: configuration.optimizer,
         seed: configuration.seed, keepsInitial: isFull && configuration.l1 != nil, on: executor)
     }
     decoder = try Decoder(
@@ -276,7 +277,12 @@ package final class Branch {
     let started = ContinuousClock.now
     var report = StepReport()
     let window = sampler.window(step)
-    Elementwise.zero(trainable.gradient, count: trainable.floats, on: executor)
+    report.learningRate = rate.rate(step)
+    if let layerwise = trainable.layerwise {
+      layerwise.begin(step: step, learningRate: report.learningRate)
+    } else {
+      Elementwise.zero(trainable.gradient, count: trainable.floats, on: executor)
+    }
     switch data {
     case .sequences(let examples):
       SupervisedPass(
@@ -288,8 +294,8 @@ package final class Branch {
       pass.run(window, trainable, reference: reference, into: &report)
     }
     let norm = GradientNorm(
-      sumSquares: Elementwise.sumSquares(
-        trainable.gradient, count: trainable.floats, on: executor),
+      sumSquares: trainable.layerwise?.sumSquares
+        ?? Elementwise.sumSquares(trainable.gradient, count: trainable.floats, on: executor),
       scale: 1, maximum: configuration.maxGradNorm)
     guard report.loss.isFinite, norm.isFinite else {
       let culprit = report.loss.isFinite ? norm.value : report.loss
@@ -298,12 +304,11 @@ package final class Branch {
         "\(configuration.name): \(report.loss.isFinite ? "gradient norm" : "loss") is "
           // Without the payload that Swift prints of a NaN.
           + "\(culprit.isNaN ? "nan" : "\(culprit)") at step \(step + 1), "
-          + "weights left as they were",
+          + (trainable.layerwise == nil ? "weights left as they were" : "nothing was written"),
         hint: "lower the learning rate, or look for broken rows with paft validate")
     }
-    report.learningRate = rate.rate(step)
     report.gradientNorm = norm.value
-    update(norm, &report)
+    if trainable.layerwise == nil { update(norm, &report) }
     step += 1
     totalTokens += report.tokens
     report.step = step
@@ -384,21 +389,7 @@ package final class Branch {
   // MARK: - Checkpoints
 
   private var checkpointBuffers: [CheckpointBuffer] {
-    var list = [CheckpointBuffer("values", trainable.values, count: trainable.floats)]
-    if let first = trainable.first {
-      list.append(CheckpointBuffer("first_moment", first, count: trainable.floats))
-    }
-    if let second = trainable.second {
-      list.append(CheckpointBuffer("second_moment", second, count: trainable.floats))
-    }
-    if let moments = trainable.eightBit {
-      list += [
-        CheckpointBuffer("first_moment", moments.first, count: moments.count),
-        CheckpointBuffer("second_moment", moments.second, count: moments.count),
-        CheckpointBuffer("first_scales", moments.firstScales, count: moments.blocks),
-        CheckpointBuffer("second_scales", moments.secondScales, count: moments.blocks),
-      ]
-    }
+    var list = trainable.checkpointBuffers
     if let reference {
       list.append(
         CheckpointBuffer("reference_logps", reference.values, count: 2 * reference.pairs))

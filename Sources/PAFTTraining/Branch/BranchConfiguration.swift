@@ -60,6 +60,9 @@ package struct BranchConfiguration: Sendable {
   package var maxGradNorm: Double
   package var l1: L1Penalty?
   package var activationCheckpointing: Bool
+  /// Whether trained weights are Floats, of which operands are made. If not, full fine-tuning has BF16
+  /// weights alone and updates each layer in the backward pass: `LayerwiseTraining`.
+  package var masterWeights: Bool
   /// Steps between checkpoints; nil keeps only the one written when the run is interrupted.
   package var saveEvery: Int?
   package var keepCheckpoints: Int
@@ -79,7 +82,7 @@ package struct BranchConfiguration: Sendable {
     maxSteps: Int? = nil, batchSize: Int = 8, accumulation: Int = 1, shuffle: Bool = true,
     seed: UInt64 = 42, maxGradNorm: Double = 1, l1: L1Penalty? = nil,
     activationCheckpointing: Bool = false, saveEvery: Int? = nil, keepCheckpoints: Int = 2,
-    tokensPerPass: Int = 2048, sharesPrompts: Bool = true,
+    masterWeights: Bool = true, tokensPerPass: Int = 2048, sharesPrompts: Bool = true,
     referenceCache: ReferenceCache? = nil, fingerprint: String = ""
   ) {
     self.name = name
@@ -100,6 +103,7 @@ package struct BranchConfiguration: Sendable {
     self.activationCheckpointing = activationCheckpointing
     self.saveEvery = saveEvery
     self.keepCheckpoints = keepCheckpoints
+    self.masterWeights = masterWeights
     self.tokensPerPass = tokensPerPass
     self.sharesPrompts = sharesPrompts
     self.referenceCache = referenceCache

@@ -87,9 +87,8 @@ struct PreferencePass {
         chosenLabels += labels.chosen
         at = end
       }
-      decoder.backward(
-        hidden, batch, trainable.weights, rows: rows, scored: true, coefficients: coefficients,
-        into: trainable.gradients)
+      trainable.backward(
+        decoder, hidden, batch, rows: rows, scored: true, coefficients: coefficients)
     }
     report.loss = metrics.meanLoss
     if objective.nllWeight != 0 {

@@ -62,9 +62,8 @@ struct SupervisedPass {
     let coefficients = scratch.allocate(Float.self, count: max(1, batch.labels))
     coefficients.update(repeating: -1 / Float(labels), count: batch.labels)
     let hidden = decoder.forward(batch, trainable.weights)
-    decoder.backward(
-      hidden, batch, trainable.weights, rows: rows, scored: false, coefficients: coefficients,
-      into: trainable.gradients)
+    trainable.backward(
+      decoder, hidden, batch, rows: rows, scored: false, coefficients: coefficients)
     for i in 0..<batch.labels {
       sum += Double(rows.logp[i])
       correct += Int(rows.correct[i])

@@ -16,9 +16,9 @@ package final class Trainable: @unchecked Sendable {
 
   package let table: ParameterTable
   package let weights: Weights
-  package let gradients: Gradients
-  package let values: UnsafeMutablePointer<Float>
-  package let gradient: UnsafeMutablePointer<Float>
+  private let buffers: Buffers?
+  /// Instead of them, where weights are updated in the backward pass and have no master.
+  package let layerwise: LayerwiseTraining?
   package let first: UnsafeMutablePointer<Float>?
   package let second: UnsafeMutablePointer<Float>?
   /// Instead of both, where the optimizer keeps them in 8 bits.
@@ -26,29 +26,49 @@ package final class Trainable: @unchecked Sendable {
   /// Values before training, for a penalty on the delta; nil where nobody asks.
   package let initial: UnsafePointer<Float>?
   private let store: Store
-  private let arena: Arena
+  private let arena: Arena?
+
+  /// Of values and gradients in Float, which trained operands do without.
+  private struct Buffers {
+    let values: UnsafeMutablePointer<Float>
+    let gradient: UnsafeMutablePointer<Float>
+    let gradients: Gradients
+  }
+
+  private var floatBuffers: Buffers {
+    guard let buffers else { preconditionFailure("weights without a master are not Floats") }
+    return buffers
+  }
+  package var values: UnsafeMutablePointer<Float> { floatBuffers.values }
+  package var gradient: UnsafeMutablePointer<Float> { floatBuffers.gradient }
 
   package var floats: Int { table.floats }
 
   /// What it allocated for itself; the base that adapters stand beside is not part of it.
   package var memory: [Arena] {
     switch store {
-    case .full: weights.memory + [arena]
-    case .adapter(let store): [store.arena, arena]
+    case .full: weights.memory + [arena ?? layerwise!.arena]
+    case .adapter(let store): [store.arena, arena!]
     }
   }
 
   /// Full fine-tuning of `folder`'s weights, or low-rank factors beside `base`.
   package static func make(
-    _ adaptation: Adaptation, base: BaseModel, optimizer: Optimizer, seed: UInt64,
-    keepsInitial: Bool, on executor: Executor
+    _ adaptation: Adaptation, masters: Bool = true, base: BaseModel, optimizer: Optimizer,
+    seed: UInt64, keepsInitial: Bool, on executor: Executor
   ) throws -> Trainable {
     switch adaptation {
     case .full:
       let folder = base.folder
+      if !masters {
+        return try layerwise(
+          folder.table, folder.configuration, optimizer: optimizer, seed: seed,
+          quantizes: base.quantizes, on: executor
+        ) { try folder.read($0, into: $1) }
+      }
       return try full(
         folder.table, folder.configuration, optimizer: optimizer, keepsInitial: keepsInitial,
-        quantizes: base.store.quantizes, on: executor
+        quantizes: base.quantizes, on: executor
       ) { try folder.read($0, into: $1) }
     case .lora(let lora):
       return try adapter(
@@ -85,6 +105,30 @@ package final class Trainable: @unchecked Sendable {
       keepsInitial: keepsInitial, on: executor)
   }
 
+  /// All weights without master copies, updated in the backward pass.
+  package static func layerwise(
+    _ table: ParameterTable, _ c: ModelConfiguration, optimizer: Optimizer, seed: UInt64,
+    quantizes: Bool = false, on executor: Executor,
+    fill: (Parameter, UnsafeMutablePointer<Float>) throws -> Void
+  ) throws -> Trainable {
+    let store = try WeightStore(
+      table, c, keepsMaster: false, backward: true, quantizes: quantizes, turns: true,
+      trainsOperands: true, name: "weights", on: executor, fill: fill)
+    // A tensor as Floats is more than a pass may need.
+    executor.scratch.trim()
+    return Trainable(
+      try LayerwiseTraining(store, optimizer: optimizer, seed: seed, on: executor))
+  }
+
+  private init(_ layerwise: LayerwiseTraining) {
+    self.layerwise = layerwise
+    store = .full(layerwise.store)
+    table = layerwise.store.table
+    weights = layerwise.store.weights
+    (buffers, arena, initial) = (nil, nil, nil)
+    (first, second, eightBit) = (layerwise.first, layerwise.second, layerwise.eightBit)
+  }
+
   private init(
     _ store: Store, _ table: ParameterTable, _ c: ModelConfiguration,
     values: UnsafeMutablePointer<Float>, weights: Weights, optimizer: Optimizer, keepsInitial: Bool,
@@ -92,14 +136,13 @@ package final class Trainable: @unchecked Sendable {
   ) throws {
     self.store = store
     self.table = table
-    self.values = values
+    layerwise = nil
     self.weights = weights
-    let buffers = 1 + (keepsInitial ? 1 : 0)
     let arena = try Arena(
-      capacity: buffers * (table.floats * 4 + 64) + optimizer.momentBytes(table),
+      capacity: (keepsInitial ? 2 : 1) * (table.floats * 4 + 64) + optimizer.momentBytes(table),
       node: executor.team.place.node, name: "gradients and moments")
     self.arena = arena
-    gradient = arena.allocate(Float.self, count: table.floats)
+    let gradient = arena.allocate(Float.self, count: table.floats)
     first = optimizer.momentCount > 0 ? arena.allocate(Float.self, count: table.floats) : nil
     second = optimizer.momentCount > 1 ? arena.allocate(Float.self, count: table.floats) : nil
     eightBit =
@@ -113,7 +156,23 @@ package final class Trainable: @unchecked Sendable {
     } else {
       initial = nil
     }
-    gradients = Gradients(table, at: gradient, c)
+    self.buffers = Buffers(
+      values: values, gradient: gradient, gradients: Gradients(table, at: gradient, c))
+  }
+
+  /// A backward pass into the gradients, or, without masters, the step's pass and its update.
+  func backward(
+    _ decoder: Decoder, _ hidden: Matrix, _ batch: Batch, rows: HeadLoss.Rows, scored: Bool,
+    coefficients: UnsafePointer<Float>
+  ) {
+    if let layerwise {
+      layerwise.backward(
+        decoder, hidden, batch, rows: rows, scored: scored, coefficients: coefficients)
+    } else {
+      decoder.backward(
+        hidden, batch, weights, rows: rows, scored: scored, coefficients: coefficients,
+        into: floatBuffers.gradients)
+    }
   }
 
   /// The scale of the adapter's product; 1 for full weights.
@@ -123,6 +182,7 @@ package final class Trainable: @unchecked Sendable {
 
   /// Carries changed values into the packed copies that the decoder reads.
   package func repack(on executor: Executor) {
+    if let layerwise { return layerwise.refresh(on: executor) }
     switch store {
     case .full(let store): store.repack(on: executor)
     case .adapter(let store): store.repack(on: executor)
@@ -134,8 +194,12 @@ package final class Trainable: @unchecked Sendable {
     switch store {
     case .full(let store):
       let output = try OutputFolder(folder + "/model", replacing: replacing)
-      // Always F32: the merge takes the difference to the base, which BF16 would round away.
-      try ModelWriter.write(store.table, values, dtype: .f32, like: base, into: output)
+      if buffers == nil {
+        try ModelWriter.write(store, like: base, into: output)
+      } else {
+        // F32: the merge takes the difference to the base, which BF16 would round away.
+        try ModelWriter.write(store.table, values, dtype: .f32, like: base, into: output)
+      }
       try output.commit()
       return output.target
     case .adapter(let store):

@@ -28,6 +28,11 @@ package struct CheckpointBuffer: @unchecked Sendable {
     self.init(name, .u8, UnsafeMutableRawPointer(values), count)
   }
 
+  /// BF16.
+  package init(_ name: String, _ values: UnsafeMutablePointer<UInt16>, count: Int) {
+    self.init(name, .bf16, UnsafeMutableRawPointer(values), count)
+  }
+
   private init(_ name: String, _ dtype: DType, _ base: UnsafeMutableRawPointer, _ count: Int) {
     self.name = name
     self.dtype = dtype

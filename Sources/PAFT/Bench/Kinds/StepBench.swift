@@ -28,6 +28,7 @@ enum StepBench {
       session.measure(
         "step", shape,
         "\(settings.objective) \(settings.isFull ? "full" : "lora")"
+          + (settings.masters ? "" : " without masters")
           + (settings.checkpointing ? " checkpointing" : ""),
         Work(flops: settings.flops(c)), prepare: {},
         facts: { seconds, peak in
