@@ -25,8 +25,8 @@ private func install(_ gemm: inout GEMMKernels) {
   gemm.packB_bf16 = { packB_bf16(Lanes.self, $0, $1, $2, $3, $4) }
   gemm.packBT_f32 = { packBT_f32(Lanes.self, $0, $1, $2, $3, $4) }
   gemm.packBT_bf16 = { packBT_bf16(Lanes.self, $0, $1, $2, $3, $4) }
-  gemm.turnB_f32 = { turnB_f32(Lanes.self, $0, $1, $2, $3) }
-  gemm.turnB_bf16 = { turnB_bf16(Lanes.self, $0, $1, $2, $3) }
+  gemm.turnB_f32 = { turnB_f32(Lanes.self, $0, $1, $2, $3, $4) }
+  gemm.turnB_bf16 = { turnB_bf16(Lanes.self, $0, $1, $2, $3, $4) }
 }
 
 private func install(_ rows: inout RowKernels) {
