@@ -53,9 +53,12 @@ package enum SwiGLU {
             ?? Matrix(
               rooms + worker * room - rows.lowerBound * columns, rows: gate.rows, columns: columns)
           for row in rows {
-            executor.kernels.rows.gated(activation)(
-              target.row(row), gate.row(row), up.row(row), columns, 0)
-            kept?.store(row, gate.row(row), up.row(row), executor.kernels)
+            pieces(columns) { from, count in
+              executor.kernels.rows.gated(activation)(
+                target.row(row) + from, gate.row(row) + from, up.row(row) + from, count, 0)
+              kept?.store(
+                row, from, count, gate.row(row) + from, up.row(row) + from, executor.kernels)
+            }
           }
           operand.fill(unit..<unit + 1, from: target, executor)
         }

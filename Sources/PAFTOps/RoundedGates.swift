@@ -20,21 +20,23 @@ package struct RoundedGates: @unchecked Sendable, BitwiseCopyable {
     self.columns = columns
   }
 
+  /// Rounds `count` values of a row, from column `from` on.
   @inline(__always)
   func store(
-    _ row: Int, _ gate: UnsafePointer<Float>, _ up: UnsafePointer<Float>, _ kernels: KernelTable
+    _ row: Int, _ from: Int, _ count: Int, _ gate: UnsafePointer<Float>,
+    _ up: UnsafePointer<Float>, _ kernels: KernelTable
   ) {
-    kernels.vectors.toBF16(self.gate + row * columns, gate, columns, 0)
-    kernels.vectors.toBF16(self.up + row * columns, up, columns, 0)
+    kernels.vectors.toBF16(self.gate + row * columns + from, gate, count, 0)
+    kernels.vectors.toBF16(self.up + row * columns + from, up, count, 0)
   }
 
   @inline(__always)
   func load(
-    _ row: Int, _ gate: UnsafeMutablePointer<Float>, _ up: UnsafeMutablePointer<Float>,
-    _ kernels: KernelTable
+    _ row: Int, _ from: Int, _ count: Int, _ gate: UnsafeMutablePointer<Float>,
+    _ up: UnsafeMutablePointer<Float>, _ kernels: KernelTable
   ) {
-    kernels.vectors.fromBF16(gate, self.gate + row * columns, columns, 0)
-    kernels.vectors.fromBF16(up, self.up + row * columns, columns, 0)
+    kernels.vectors.fromBF16(gate, self.gate + row * columns + from, count, 0)
+    kernels.vectors.fromBF16(up, self.up + row * columns + from, count, 0)
   }
 
   /// Rounds gate and up.
@@ -42,7 +44,9 @@ package struct RoundedGates: @unchecked Sendable, BitwiseCopyable {
     let span = executor.begin(.rows(.copy, rows, columns, .forward, bytesEach: 12))
     defer { executor.end(span) }
     executor.parallel(rows, grain: 4) { range in
-      for row in range { store(row, gate.row(row), up.row(row), executor.kernels) }
+      for row in range {
+        store(row, 0, columns, gate.row(row), up.row(row), executor.kernels)
+      }
     }
   }
 }
@@ -55,10 +59,12 @@ extension SwiGLU {
     let span = executor.begin(.rows(.swiglu, y.rows, y.columns, .forward, bytesEach: 8))
     defer { executor.end(span) }
     precondition(y.rows == kept.rows && y.columns == kept.columns)
-    withRows(2, kept, units: kept.rows, on: executor) { unit, gate in
-      let up = gate + kept.columns
-      kept.load(unit, gate, up, executor.kernels)
-      executor.kernels.rows.gated(activation)(y.row(unit), gate, up, y.columns, 0)
+    withPieces(2, units: kept.rows, on: executor) { row, gate in
+      let up = gate + pieceColumns
+      pieces(y.columns) { from, count in
+        kept.load(row, from, count, gate, up, executor.kernels)
+        executor.kernels.rows.gated(activation)(y.row(row) + from, gate, up, count, 0)
+      }
     }
   }
 
@@ -80,13 +86,15 @@ extension SwiGLU {
     }
     precondition(dy.rows == kept.rows && dy.columns == kept.columns)
     let kernels = executor.kernels
-    withRows(1, kept, units: operands?.gate.units ?? dy.rows, on: executor) { unit, room in
+    withPieces(1, units: operands?.gate.units ?? dy.rows, on: executor) { unit, room in
       for row in operands?.gate.rows(unit..<unit + 1) ?? unit..<unit + 1 {
-        let (gate, up) = (dgate.row(row), dup.row(row))
-        let own = up == dy.row(row) ? room : up
-        kept.load(row, gate, own, kernels)
-        kernels.rows.gatedBackward(activation)(gate, own, dy.row(row), gate, own, dy.columns)
-        if own != up { up.update(from: own, count: dy.columns) }
+        pieces(dy.columns) { from, count in
+          let (gate, up) = (dgate.row(row) + from, dup.row(row) + from)
+          let own = up == dy.row(row) + from ? room : up
+          kept.load(row, from, count, gate, own, kernels)
+          kernels.rows.gatedBackward(activation)(gate, own, dy.row(row) + from, gate, own, count)
+          if own != up { up.update(from: own, count: count) }
+        }
       }
       if let operands {
         operands.gate.fill(unit..<unit + 1, from: dgate, executor)
@@ -95,13 +103,24 @@ extension SwiGLU {
     }
   }
 
-  /// Splits units over the team; each worker has some rows of its own.
-  private static func withRows(
-    _ count: Int, _ kept: RoundedGates, units: Int, on executor: Executor,
-    _ body: (_ unit: Int, _ rows: UnsafeMutablePointer<Float>) -> Void
+  /// Columns of a row that are taken through several kernels at a time: they stay in the first-level
+  /// cache.
+  static let pieceColumns = 1024
+
+  @inline(__always)
+  static func pieces(_ columns: Int, _ body: (_ from: Int, _ count: Int) -> Void) {
+    for from in stride(from: 0, to: columns, by: pieceColumns) {
+      body(from, min(pieceColumns, columns - from))
+    }
+  }
+
+  /// Splits units over the team; each worker has some pieces of its own.
+  private static func withPieces(
+    _ count: Int, units: Int, on executor: Executor,
+    _ body: (_ unit: Int, _ pieces: UnsafeMutablePointer<Float>) -> Void
   ) {
     executor.withScratch { scratch in
-      let room = (count * kept.columns + 31) & ~15
+      let room = count * pieceColumns + 16
       let rooms = scratch.allocate(Float.self, count: executor.workers * room)
       executor.run { worker in
         for unit in Executor.share(of: units, worker: worker, workers: executor.workers, grain: 1) {
