@@ -8,7 +8,8 @@
 `run` measures one cell: both programs load the same random model from the same folder and take the same
 steps over the same rows of token ids, on the same cores, one after the other, `--rounds` times in
 turns. A round is a process of its own for each; its time is the median step without the first two, its
-memory the high-water mark of the process, loading included. The row that is appended to the CSV has the
+memory the high-water mark of the process, loading included. (The kernel starts a child's mark at that of the
+process that started it, so this one loads no library and leaves the making of models to a third.) The row that is appended to the CSV has the
 medians of the rounds. Losses of both stand beside each other: they must agree.
 
 PyTorch runs the loop that transformers, peft and TRL would run, without their trainers' overhead: the
@@ -24,6 +25,7 @@ SFT, 2 x batch x length for DPO.
 
 import argparse
 import csv
+import importlib.metadata
 import json
 import math
 import os
@@ -91,10 +93,20 @@ def flags(parser):
 
 
 def prepare(folder, options):
+    """Where the random model and the rows are, once another process has made them."""
+    command = [sys.executable, __file__, "prepare", "--folder", str(folder)]
+    for name in ["model", "objective", "length", "batch", "labelled", "steps"]:
+        command += [f"--{name}", str(getattr(options, name))]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder / options.model, folder / "rows.jsonl"
+
+
+def prepare_worker(options):
     """The random model and the rows; kept between cells of a model when `--cache` names a folder."""
     import torch
     import transformers
 
+    folder = Path(options.folder)
     shape = dict(MODELS[options.model])
     kind = shape.pop("kind")
     model = folder / options.model
@@ -122,9 +134,7 @@ def prepare(folder, options):
                 "prompt_input_ids": ids(prompt), "chosen_input_ids": ids(answer),
                 "rejected_input_ids": ids(answer),
             })  # fmt: skip
-    data = folder / "rows.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return model, data
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 # MARK: - paft
@@ -284,10 +294,6 @@ def torch_worker(options):
 
 
 def run_cell(options):
-    import peft
-    import torch
-    import transformers
-
     sequences = options.batch * (2 if options.objective == "dpo" else 1)
     tokens = sequences * options.length
     results = {"paft": [], "torch": []}
@@ -319,8 +325,8 @@ def run_cell(options):
         row[f"{name}_loss"] = f"{median(name, 2):.5f}"
     row["ratio"] = round_to(median("torch", 0) / median("paft", 0))
     row["memory_ratio"] = round_to(median("paft", 1) / median("torch", 1))
-    row |= {"paft_commit": commit(options.paft), "torch": torch.__version__,
-            "transformers": transformers.__version__, "peft": peft.__version__,
+    row |= {name: importlib.metadata.version(name) for name in ["torch", "transformers", "peft"]}
+    row |= {"paft_commit": commit(options.paft),
             "cores": ",".join(map(str, sorted(os.sched_getaffinity(0))))}  # fmt: skip
     if options.csv:
         new = not Path(options.csv).exists()
@@ -373,13 +379,17 @@ def main():
     cell.add_argument("--paft", default=".build/release/paft")
     cell.add_argument("--cache", help="keep the random models in this folder")
     cell.add_argument("--only", choices=["paft", "torch"], help="run one of the two alone")
+    maker = verbs.add_parser("prepare", help="the random model and the rows (what run starts)")
+    flags(maker)
+    maker.add_argument("--folder", required=True)
     worker = verbs.add_parser("torch", help="PyTorch's side of a cell (what run starts)")
     flags(worker)
     worker.add_argument("--folder", required=True)
     worker.add_argument("--data", required=True)
     verbs.add_parser("table", help="rows to Markdown").add_argument("--csv", required=True)
     options = parser.parse_args()
-    {"run": run_cell, "torch": torch_worker, "table": table}[options.verb](options)
+    actions = {"run": run_cell, "prepare": prepare_worker, "torch": torch_worker, "table": table}
+    actions[options.verb](options)
 
 
 if __name__ == "__main__":

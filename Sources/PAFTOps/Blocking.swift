@@ -9,6 +9,10 @@ package struct Blocking: Sendable, Equatable {
   /// Rows of A that pass by a panel of B: at 8 KiB for each (a whole slice of k in BF16), half as
   /// much again as the second-level cache, where the panel's slice takes half.
   package let rows: Int
+
+  /// As many bytes of shorter rows: B is read once for each block of them.
+  package func rows(of bytes: Int) -> Int { max(rows, min(768, rows * (8 << 10) / bytes)) }
+
   /// Bytes of a transposed A that are packed at a time: half of a core's share of the last level.
   package let transposedBytes: Int
 

@@ -187,7 +187,8 @@ package enum GEMM {
         return
       }
       let ending = ending
-      let block = max(1, Blocking.here.rows / a.tile.rows)
+      let deepest = max(1, min(slice, a.k) * a.type.size)
+      let block = max(1, Blocking.here.rows(of: deepest) / a.tile.rows)
       var k0 = 0
       repeat {
         let depth = min(slice, a.k - k0)
@@ -210,8 +211,12 @@ package enum GEMM {
     }
 
     /// What a strip's tiles ask for beside their work: the part of B they read themselves, the next
-    /// A panel, or the same slice of the next B panel.
-    enum Wanted { case nothing, itself, nextRows, nextColumns }
+    /// A panel, the same slice of the next B panel, or so many lines from an address on, which moves on
+    /// by a step from one A panel to the next.
+    enum Wanted {
+      case nothing, itself, nextRows, nextColumns
+      case parts(UnsafeRawPointer, step: Int, lines: Int)
+    }
 
     /// A block of A panels against one panel of B.
     @inline(__always)
@@ -230,6 +235,7 @@ package enum GEMM {
       var (ahead, aheadStep, lines) = (UnsafeRawPointer(pb), 0, 0)
       switch wanted {
       case .nothing: break
+      case .parts(let from, let step, let count): (ahead, aheadStep, lines) = (from, step, count)
       case .itself:
         ahead += GEMM.aheadBytes
         // As many as the loop takes: there are few rows.
@@ -269,5 +275,5 @@ package enum GEMM {
     }
   }
 
-  private static let lineBytes = 64
+  static let lineBytes = 64
 }

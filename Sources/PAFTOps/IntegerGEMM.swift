@@ -37,14 +37,8 @@ package enum IntegerGEMM {
       a.k == b.k && a.tile == b.tile && c.rows == a.m && c.columns == b.n,
       "integer gemm: A \(a.m)x\(a.k), B \(b.k)x\(b.n), C \(c.rows)x\(c.columns)")
     if a.m == 0 || b.n == 0 { return }
-    let slices = max(1, (a.k + sliceDepth - 1) / sliceDepth)
-    // Equal slices: a short last one would pay for its tiles' beginnings and ends like the others.
-    let depth = max(4, a.tile.padded((a.k + slices - 1) / slices))
-    let block = min(a.panels, max(1, blockRows / a.tile.rows))
-    let room = slices > 1 ? block * a.tile.rows * a.tile.columns : 0
-    let rides = tail.map {
-      $0.a.tile.rows == a.tile.rows && $0.b.tile.columns == b.tile.columns
-    }
+    let (depth, block, room) = blocking(a)
+    let rides = tail.map { Self.fits($0, a.tile) }
     executor.withScratch { scratch in
       let sums = scratch.allocate(Int32.self, count: max(1, executor.workers * room))
       let call = Call(
@@ -74,8 +68,22 @@ package enum IntegerGEMM {
     }
   }
 
+  /// Depth of a slice, panels of a block, and sums that a worker keeps between slices.
+  static func blocking(_ a: QuantizedRows) -> (depth: Int, block: Int, room: Int) {
+    let slices = max(1, (a.k + sliceDepth - 1) / sliceDepth)
+    // Equal slices: a short last one would pay for its tiles' beginnings and ends like the others.
+    let depth = max(4, a.tile.padded((a.k + slices - 1) / slices))
+    let block = min(a.panels, max(1, blockRows / a.tile.rows))
+    return (depth, block, slices > 1 ? block * a.tile.rows * a.tile.columns : 0)
+  }
+
+  /// Whether an adapter's product can be added panel by panel.
+  static func fits(_ tail: GEMM.Tail, _ tile: Tile) -> Bool {
+    tail.a.tile.rows == tile.rows && tail.b.tile.columns == tile.columns
+  }
+
   /// What all workers share.
-  private struct Call {
+  struct Call {
     let a: QuantizedRows
     let b: PackedIntegerMatrix
     let c: Matrix
@@ -95,22 +103,30 @@ package enum IntegerGEMM {
       var first = aPanels.lowerBound
       while first < aPanels.upperBound {
         let last = min(first + block, aPanels.upperBound)
-        for panel in bPanels {
-          var k0 = 0
-          repeat {
-            slice(first..<last, panel, k0, sums)
-            k0 += depth
-          } while k0 < a.k
-          if let ending { ending.strip(first..<last, panel, 0, ending.a.k, .nothing, table) }
-        }
+        for panel in bPanels { self.panel(first..<last, panel, sums, nil) }
         first = last
       }
     }
 
-    /// One slice of one panel of B with a block of A.
+    /// One panel of B with a block of A, whose panels ask for `parts`, if there are some, from the first
+    /// slice on.
+    @inline(__always)
+    func panel(
+      _ panels: Range<Int>, _ panel: Int, _ sums: UnsafeMutablePointer<Int32>, _ parts: Parts?
+    ) {
+      var k0 = 0
+      repeat {
+        slice(panels, panel, k0, sums, parts)
+        k0 += depth
+      } while k0 < a.k
+      if let ending { ending.strip(panels, panel, 0, ending.a.k, .nothing, table) }
+    }
+
+    /// One slice of it.
     @inline(__always)
     private func slice(
-      _ panels: Range<Int>, _ panel: Int, _ k0: Int, _ sums: UnsafeMutablePointer<Int32>
+      _ panels: Range<Int>, _ panel: Int, _ k0: Int, _ sums: UnsafeMutablePointer<Int32>,
+      _ parts: Parts?
     ) {
       let count = min(depth, a.k - k0)
       let isLast = k0 + count == a.k
@@ -123,16 +139,27 @@ package enum IntegerGEMM {
       for index in panels {
         let row = index * a.tile.rows - first
         let kept = sums + row * width
-        // Slices, and panels, follow each other in memory. In quarters: whole lines at a step.
-        let from = quarters(before: row, of: rows)
-        let to = quarters(before: row + a.tile.rows, of: rows)
-        let ahead =
-          rows <= 4 ? 4 * IntegerGEMM.aheadTurns * width : count * width + from * count * width / 4
+        var ahead = UnsafeRawPointer(pb)
+        var step = 0
+        if let parts {
+          if k0 == 0 && parts.range.contains(index) {
+            ahead = parts.first + (index - parts.range.lowerBound) * parts.stride
+            step = (parts.bytes * 4 + count - 1) / max(1, count)
+          }
+        } else {
+          // Slices, and panels, follow each other in memory. In quarters: whole lines at a step.
+          let from = quarters(before: row, of: rows)
+          let to = quarters(before: row + a.tile.rows, of: rows)
+          ahead +=
+            rows <= 4
+            ? 4 * IntegerGEMM.aheadTurns * width : count * width + from * count * width / 4
+          step = (to - from) * width
+        }
         table.integer.multiply_u8s8(
           a.address(panel: index, from: k0), pb, count, k0 == 0 ? b.compensation + origin : kept,
           k0 == 0 ? 0 : width, isLast ? nil : kept, c.row(first + row) + origin, c.stride,
           a.rows(of: index), columns, a.scales + (first + row), columnScale.map { $0 + origin },
-          bias.map { $0 + origin }, accumulate, pb + ahead, (to - from) * width)
+          bias.map { $0 + origin }, accumulate, ahead, step)
       }
     }
 
@@ -141,5 +168,13 @@ package enum IntegerGEMM {
       let all = min(rows, IntegerGEMM.aheadRows)
       return 4 * min(row, all) / all
     }
+  }
+
+  /// Memory in parts of `bytes` bytes, `stride` apart, one for each of a range of A panels.
+  struct Parts {
+    let first: UnsafeRawPointer
+    let stride: Int
+    let bytes: Int
+    let range: Range<Int>
   }
 }

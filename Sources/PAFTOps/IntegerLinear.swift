@@ -24,13 +24,10 @@ package enum IntegerLinear {
   ) {
     let span = executor.begin(.gemm(dy.m, dy.k, weight.inputs, .dgrad, .int8))
     defer { executor.end(span) }
-    if weight.turns {
-      let tail = adapter?.backward
-      return weight.turned(on: executor) { columns, panels in
-        IntegerGEMM.multiply(
-          dy, panels, columnScale: nil, bias: nil, into: dx.columns(columns),
-          accumulate: accumulate, tail: tail?.columns(columns), on: executor)
-      }
+    if let compensation = weight.turnedCompensation {
+      return IntegerGEMM.multiplyTurned(
+        dy, weight.forward, compensation, into: dx, accumulate: accumulate,
+        tail: adapter?.backward, on: executor)
     }
     guard let backward = weight.backward else {
       preconditionFailure("this weight was packed for the forward pass only")

@@ -124,39 +124,31 @@ package struct PackedIntegerMatrix: @unchecked Sendable, BitwiseCopyable {
     base + (panel * tile.columns * tile.padded(k) + k0 * tile.width(columns(of: panel)))
   }
 
-  /// Room for panels whose columns have been summed before.
+  /// One panel whose columns have been, or will be, summed apart.
   init(
-    in arena: Arena, k: Int, n: Int, tile: Tile, compensation: UnsafeMutablePointer<Int32>
+    at base: UnsafeMutablePointer<Int8>, k: Int, n: Int, tile: Tile,
+    compensation: UnsafeMutablePointer<Int32>
   ) {
+    self.base = base
     self.k = k
     self.n = n
     self.tile = tile
-    let full = n / tile.columns * tile.columns
-    base = arena.allocate(
-      Int8.self, count: max(64, tile.padded(k) * (full + tile.width(n - full))))
     self.compensation = compensation
   }
 
-  /// Fills all panels as `PackedMatrix.turn` does.
-  func turn(from source: PackedIntegerMatrix, at first: Int, on executor: Executor) {
-    let span = executor.begin(.quantise(k, n))
-    defer { executor.end(span) }
-    executor.parallel(source.panels * panels) { range in
-      for item in range {
-        let (index, panel) = (item / panels, item % panels)
-        let columns = columns(of: panel)
-        executor.kernels.integer.turnB_s8(
-          address(panel: panel, from: index * tile.columns),
-          source.address(panel: index, from: first + panel * tile.columns), columns,
-          source.columns(of: index))
-        if index + 1 == source.panels {
-          // What a tile unit wants beyond whole quads.
-          let quads = (k + 3) & ~3
-          address(panel: panel, from: quads).update(
-            repeating: 0, count: (tile.padded(k) - quads) * tile.width(columns))
-        }
-      }
+  /// Fills this operand of one panel as `PackedMatrix.turn` does. k begins at a multiple of four.
+  func turn(from source: PackedIntegerMatrix, at first: Int, _ kernels: KernelTable) {
+    for index in 0..<source.panels {
+      kernels.integer.turnB_s8(
+        address(panel: 0, from: index * tile.columns), source.address(panel: index, from: first),
+        n, source.columns(of: index),
+        UnsafeRawPointer(
+          source.address(panel: min(index + 1, source.panels - 1), from: first)))
     }
+    // What a tile unit wants beyond whole quads.
+    let quads = (k + 3) & ~3
+    address(panel: 0, from: quads).update(
+      repeating: 0, count: (tile.padded(k) - quads) * tile.width(n))
   }
 
   /// Sums the columns; after the last values are packed.
@@ -180,7 +172,7 @@ package struct PackedIntegerWeight: @unchecked Sendable {
   /// Absent where no gradient passes through, and where it is turned (see `PackedWeight`).
   package let backward: PackedIntegerMatrix?
   /// What sums of an input gradient start from where panels of the forward pass are turned.
-  private let turnedCompensation: UnsafeMutablePointer<Int32>?
+  let turnedCompensation: UnsafeMutablePointer<Int32>?
   package var turns: Bool { turnedCompensation != nil }
   /// Of each output channel: max|w| / 127. NaN where a weight is not finite.
   package let scales: UnsafeMutablePointer<Float>
@@ -264,24 +256,20 @@ package struct PackedIntegerWeight: @unchecked Sendable {
   package func finish(on executor: Executor) {
     forward.compensate(on: executor)
     backward?.compensate(on: executor)
-    if turns { turned(on: executor) { _, panels in panels.compensate(on: executor) } }
-  }
-
-  /// The layout for the input gradient, some columns at a time, each in scratch until `body` returns.
-  func turned(on executor: Executor, _ body: (Range<Int>, PackedIntegerMatrix) -> Void) {
+    guard let turnedCompensation else { return }
     let tile = forward.tile
-    let count = PackedWeight.turnedColumns(outputs: outputs, inputs: inputs, size: 1, tile: tile)
-    var first = 0
-    while first < inputs {
-      let range = first..<min(inputs, first + count)
-      executor.withScratch { scratch in
-        let panels = PackedIntegerMatrix(
-          in: scratch, k: outputs, n: range.count, tile: tile,
-          compensation: turnedCompensation! + range.lowerBound)
-        panels.turn(from: forward, at: range.lowerBound, on: executor)
-        body(range, panels)
+    executor.withScratch { scratch in
+      let room = tile.padded(outputs) * tile.columns
+      let rooms = scratch.allocate(Int8.self, count: executor.workers * room)
+      let panels = (inputs + tile.columns - 1) / tile.columns
+      executor.interleaved(panels) { item, worker in
+        let first = item * tile.columns
+        let panel = PackedIntegerMatrix(
+          at: rooms + worker * room, k: outputs, n: min(tile.columns, inputs - first), tile: tile,
+          compensation: turnedCompensation + first)
+        panel.turn(from: forward, at: first, executor.kernels)
+        executor.kernels.integer.compensation_s8(panel.compensation, panel.base, panel.n, panel.k)
       }
-      first = range.upperBound
     }
   }
 }

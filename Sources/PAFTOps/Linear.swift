@@ -8,8 +8,8 @@ import PAFTMachine
 /// once at load, trained ones after each optimizer step; never inside a step.
 ///
 /// A frozen weight may be kept in the first layout alone, half the memory: the input gradient then
-/// turns some panels at a time into the second one and multiplies by them while they lie in the
-/// caches.
+/// turns a panel at a time into the second one and multiplies by it while it lies in the caches
+/// (`GEMM.multiplyTurned`).
 package struct PackedWeight: @unchecked Sendable {
   package let forward: PackedMatrix
   /// Absent where no gradient passes through (reference-only copies), and where it is turned.
@@ -42,38 +42,20 @@ package struct PackedWeight: @unchecked Sendable {
   }
 
   /// Rows of a product from which on turning its weight takes less than three parts in a hundred of a
-  /// step: of 512 rows 1.9 (0.5B shape, bf16, two Zen 4 cores), at four fifths of memory's pace.
+  /// step. And so many, in panels, that what is turned next can be asked for beside them.
   package static let fewestRowsToTurn = 384
-
-  /// Bytes of turned panels at a time: what stays in the caches beside the rows they meet.
-  static let turnedBytes = 4 << 20
-
-  /// Columns of the input gradient whose panels are turned together.
-  static func turnedColumns(outputs: Int, inputs: Int, size: Int, tile: Tile) -> Int {
-    let most = turnedBytes / max(1, tile.padded(outputs) * size) / tile.columns
-    return min(max(1, most) * tile.columns, inputs)
-  }
-
-  /// The layout for the input gradient, some columns at a time, each in scratch until `body` returns.
-  func turned(on executor: Executor, _ body: (Range<Int>, PackedMatrix) -> Void) {
-    let (type, tile) = (forward.type, forward.tile)
-    let count = Self.turnedColumns(outputs: outputs, inputs: inputs, size: type.size, tile: tile)
-    var first = 0
-    while first < inputs {
-      let range = first..<min(inputs, first + count)
-      executor.withScratch { scratch in
-        let panels = PackedMatrix(in: scratch, k: outputs, n: range.count, type: type, tile: tile)
-        panels.turn(from: forward, at: range.lowerBound, on: executor)
-        body(range, panels)
-      }
-      first = range.upperBound
-    }
-  }
 
   /// Packs both layouts from row-major W[out, in].
   package func pack(from weight: Matrix, on executor: Executor) {
     forward.pack(from: weight, transposed: true, on: executor)
     backward?.pack(from: weight, transposed: false, on: executor)
+  }
+
+  /// Packs the rows of W from `first` on, a multiple of the tile's `rowGrain`, as many as that or the
+  /// last ones: a big weight need never be in memory in Float as a whole.
+  package func packRows(from rows: Matrix, at first: Int, on executor: Executor) {
+    forward.panels(first..<first + rows.rows).pack(from: rows, transposed: true, on: executor)
+    backward?.packRows(from: rows, at: first, on: executor)
   }
 }
 
@@ -170,12 +152,9 @@ package enum Linear {
       .gemm(dy.m, dy.k + rank(adapter), weight.inputs, .dgrad, OperandType(dy.type)))
     defer { executor.end(span) }
     if weight.turns {
-      let tail = adapter?.backward
-      return weight.turned(on: executor) { columns, panels in
-        GEMM.multiply(
-          dy, panels, into: dx.columns(columns), alpha: alpha, accumulate: accumulate,
-          tail: tail?.columns(columns), on: executor)
-      }
+      return GEMM.multiplyTurned(
+        dy, weight.forward, into: dx, alpha: alpha, accumulate: accumulate,
+        tail: adapter?.backward, on: executor)
     }
     guard let backward = weight.backward else {
       preconditionFailure("this weight was packed for the forward pass only")

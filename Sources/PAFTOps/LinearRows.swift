@@ -99,12 +99,38 @@ package struct LinearRows: @unchecked Sendable, BitwiseCopyable {
   }
 }
 
+extension Tile {
+  /// Rows of a weight that can be packed apart: whole panels of the one layout, whole groups of k of the
+  /// other.
+  package var rowGrain: Int { max(columns, depth) }
+}
+
 extension LinearWeight {
   /// Packs all layouts from row-major W[out, in].
   package func pack(from weight: Matrix, on executor: Executor) {
     switch self {
     case .floats(let packed): packed.pack(from: weight, on: executor)
     case .integers(let packed): packed.pack(from: weight, on: executor)
+    }
+  }
+
+  /// Packs the rows of W from `first` on, which begin and end at multiples of `rowGrain` or at the last
+  /// row; `finish` follows the last ones.
+  package func packRows(from rows: Matrix, at first: Int, on executor: Executor) {
+    switch self {
+    case .floats(let packed): packed.packRows(from: rows, at: first, on: executor)
+    case .integers(let packed): packed.packRows(from: rows, at: first, on: executor)
+    }
+  }
+
+  package func finish(on executor: Executor) {
+    if case .integers(let packed) = self { packed.finish(on: executor) }
+  }
+
+  package var rowGrain: Int {
+    switch self {
+    case .floats(let packed): packed.forward.tile.rowGrain
+    case .integers(let packed): packed.rowGrain
     }
   }
 

@@ -116,34 +116,47 @@ package struct PackedMatrix: @unchecked Sendable, BitwiseCopyable {
     }
   }
 
-  /// Fills what one panel of `source` has of one of this operand's: `source` holds the same matrix
-  /// reduced over n, its columns are this one's k, and `first` is where in its reduced dimension this
-  /// operand's columns begin.
-  @inline(__always)
-  func turn(
-    panel: Int, from source: PackedMatrix, _ index: Int, at first: Int, _ kernels: KernelTable
-  ) {
-    let target = address(panel: panel, from: index * tile.columns)
-    let from = source.address(panel: index, from: first + panel * tile.columns)
-    if type == .f32 {
-      kernels.gemm.turnB_f32(
-        target.assumingMemoryBound(to: Float.self), from.assumingMemoryBound(to: Float.self),
-        columns(of: panel), source.columns(of: index))
-    } else {
-      kernels.gemm.turnB_bf16(
-        target.assumingMemoryBound(to: UInt16.self), from.assumingMemoryBound(to: UInt16.self),
-        columns(of: panel), source.columns(of: index))
+  /// Fills this operand of one panel: `source` holds the same matrix reduced over n, its columns are
+  /// this one's k, and `first` is where in its reduced dimension this panel's columns begin.
+  func turn(from source: PackedMatrix, at first: Int, _ kernels: KernelTable) {
+    for index in 0..<source.panels {
+      let target = address(panel: 0, from: index * tile.columns)
+      let from = source.address(panel: index, from: first)
+      let next = UnsafeRawPointer(
+        source.address(panel: min(index + 1, source.panels - 1), from: first))
+      if type == .f32 {
+        kernels.gemm.turnB_f32(
+          target.assumingMemoryBound(to: Float.self), from.assumingMemoryBound(to: Float.self),
+          n, source.columns(of: index), next)
+      } else {
+        kernels.gemm.turnB_bf16(
+          target.assumingMemoryBound(to: UInt16.self), from.assumingMemoryBound(to: UInt16.self),
+          n, source.columns(of: index), next)
+      }
     }
   }
 
-  /// Fills all panels, down each of the source's: those are read from front to back.
-  func turn(from source: PackedMatrix, at first: Int, on executor: Executor) {
-    let span = executor.begin(.pack(k, n, .right, type))
+  /// Packs the rows [k, n] of the source from `first` on, a multiple of the tile's depth, as many as that
+  /// or the last ones.
+  package func packRows(from rows: Matrix, at first: Int, on executor: Executor) {
+    let span = executor.begin(.pack(rows.rows, n, .right, type))
     defer { executor.end(span) }
-    executor.parallel(source.panels * panels) { range in
-      for item in range {
-        turn(
-          panel: item % panels, from: source, item / panels, at: first, executor.kernels)
+    precondition(
+      rows.columns == n && first % tile.depth == 0 && first + rows.rows <= k
+        && (rows.rows % tile.depth == 0 || first + rows.rows == k),
+      "pack: rows \(first) to \(first + rows.rows) of \(k), \(rows.columns) of \(n)")
+    executor.parallel(panels) { range in
+      for panel in range {
+        let (target, start) = (address(panel: panel, from: first), rows.base + panel * tile.columns)
+        if type == .f32 {
+          executor.kernels.gemm.packB_f32(
+            target.assumingMemoryBound(to: Float.self), start, columns(of: panel), rows.rows,
+            rows.stride)
+        } else {
+          executor.kernels.gemm.packB_bf16(
+            target.assumingMemoryBound(to: UInt16.self), start, columns(of: panel), rows.rows,
+            rows.stride)
+        }
       }
     }
   }

@@ -40,13 +40,23 @@ package struct ScratchSizes: Sendable {
       outputs: outputs, inputs: inputs, backward: backward, turns: turns, tile: integers)
   }
 
-  /// Panels that an input gradient turns at a time, where a weight is kept in one layout.
+  /// What an input gradient's workers turn, each for itself, where a weight is kept in one layout.
   package func turned(outputs: Int, inputs: Int, integers isInteger: Bool) -> Int {
-    let tile = isInteger ? integers : tile
-    let size = isInteger ? 1 : type.size
-    let columns = PackedWeight.turnedColumns(
-      outputs: outputs, inputs: inputs, size: size, tile: tile)
-    return Arena.taken(tile.padded(outputs) * tile.width(columns) * size)
+    Arena.taken(
+      workers
+        * (isInteger
+          ? IntegerGEMM.turnedRoom(k: outputs, tile: integers)
+          : GEMM.turnedRoom(k: outputs, n: inputs, type: type, tile: tile)))
+  }
+
+  /// Gate and up as they wait for the backward pass in bf16.
+  package func roundedGates(_ rows: Int, _ columns: Int) -> Int {
+    2 * Arena.taken(2 * rows * columns)
+  }
+
+  /// Rows of a gated product on their way into an operand.
+  package func gatedRows(_ columns: Int) -> Int {
+    Arena.taken(4 * workers * max(tile.rows, integers.rows) * columns)
   }
 
   /// A left operand in 8 bits, m x k.

@@ -31,7 +31,7 @@ import Testing
     let expected = Guarded<Float>(out * tile.width(inputs), filledWith: .nan)
     table.gemm.packB_f32(expected.pointer, w.pointer, inputs, out, inputs)
     let found = Guarded<Float>(expected.count, filledWith: .nan)
-    table.gemm.turnB_f32(found.pointer, source.pointer, inputs, out)
+    table.gemm.turnB_f32(found.pointer, source.pointer, inputs, out, source.pointer)
     #expect(found.isIntact && source.isIntact)
     #expect(
       (0..<found.count).allSatisfy { found.pointer[$0] == expected.pointer[$0] },
@@ -47,7 +47,7 @@ import Testing
     let expected = Guarded<UInt16>(tile.padded(out) * tile.width(inputs), filledWith: 0x7FFF)
     table.gemm.packB_bf16(expected.pointer, w.pointer, inputs, out, inputs)
     let found = Guarded<UInt16>(expected.count, filledWith: 0x7FFF)
-    table.gemm.turnB_bf16(found.pointer, source.pointer, inputs, out)
+    table.gemm.turnB_bf16(found.pointer, source.pointer, inputs, out, source.pointer)
     #expect(found.isIntact && source.isIntact)
     #expect(
       (0..<found.count).allSatisfy { found.pointer[$0] == expected.pointer[$0] },
@@ -70,7 +70,7 @@ import Testing
       expected.pointer, w.pointer, inverse.pointer, inputs, out, inputs)
     // Padding beyond whole quads, as a tile unit has it, is the caller's.
     let found = Guarded<Int8>((out + 3) / 4 * 4 * tile.width(inputs), filledWith: 0x55)
-    table.integer.turnB_s8(found.pointer, source.pointer, inputs, out)
+    table.integer.turnB_s8(found.pointer, source.pointer, inputs, out, source.pointer)
     #expect(found.isIntact && source.isIntact)
     #expect(
       (0..<found.count).allSatisfy { found.pointer[$0] == expected.pointer[$0] },

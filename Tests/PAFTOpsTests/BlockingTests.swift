@@ -10,6 +10,9 @@ struct BlockingTests {
     let zen4 = Blocking(l2: 1 << 20, l3: 32 << 20, sharing: 2)
     #expect(zen4.rows == 192 && zen4.transposedBytes == 8 << 20)
     #expect(Blocking(l2: nil, l3: nil, sharing: 2) == zen4)
+    // A whole slice of k, a quarter of one, and a row of next to nothing.
+    #expect([8192, 2048, 2].map(zen4.rows(of:)) == [192, 768, 768])
+    #expect(zen4.rows(of: 1792) * 1792 <= 192 * 8192)
   }
 
   @Test("smaller caches take less, and no cache is too small or too large")

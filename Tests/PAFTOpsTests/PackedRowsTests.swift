@@ -106,4 +106,62 @@ struct PackedRowsTests {
       }
     }
   }
+
+  /// Values as they are kept in BF16, by a rounding of the tests' own.
+  private func rounded(_ x: Grid) -> Grid {
+    let kept = x.copy
+    for i in 0..<x.rows {
+      for j in 0..<x.columns {
+        kept.matrix.row(i)[j] = Float(operand(x.matrix.row(i)[j], .bf16))
+      }
+    }
+    return kept
+  }
+
+  @Test(
+    "a gated product and its gradients from gate and up that were kept rounded", arguments: Mode.all
+  )
+  func kept(_ mode: Mode) throws {
+    try withExecutor(mode, threads: 3) { executor in
+      // The last one takes a row in two pieces.
+      for (m, k) in Self.shapes + [(2, 1100)] {
+        let gate = Grid(m, k, padding: 1, random: "gate", size: 8)
+        let (up, dy) = (Grid(m, k, padding: 2, random: "up"), Grid(m, k, random: "dy"))
+        let (plain, y) = (Grid(unset: m, k, padding: 4), Grid(unset: m, k, padding: 4))
+        executor.withScratch { scratch in
+          let kept = RoundedGates(in: scratch, rows: m, columns: k)
+          let packed = rows(m, k, in: scratch, on: executor)
+          SwiGLU.forward(
+            gate: gate.matrix, up: up.matrix, keeping: kept, packed: packed, on: executor)
+          SwiGLU.forward(gate: gate.matrix, up: up.matrix, into: plain.matrix, on: executor)
+          expectRows(
+            packed, of: plain, "product of what was not rounded", in: scratch, on: executor)
+
+          let (dgate, dup) = (rounded(gate), rounded(up))
+          SwiGLU.forward(gate: dgate.matrix, up: dup.matrix, into: plain.matrix, on: executor)
+          SwiGLU.forward(kept, by: .silu, into: y.matrix, on: executor)
+          #expect(y.values == plain.values, "\(m)x\(k)")
+
+          SwiGLU.backward(
+            dy.matrix, gate: dgate.matrix, up: dup.matrix, dgate: dgate.matrix, dup: dup.matrix,
+            on: executor)
+          let found = (Grid(unset: m, k), Grid(unset: m, k, padding: 3))
+          SwiGLU.backward(
+            dy.matrix, kept, by: .silu, dgate: found.0.matrix, dup: found.1.matrix, on: executor)
+          #expect(found.0.values == dgate.values && found.1.values == dup.values, "\(m)x\(k)")
+
+          kept.fill(gate: gate.matrix, up: up.matrix, on: executor)
+          let operands = (
+            gate: rows(m, k, in: scratch, on: executor), up: rows(m, k, in: scratch, on: executor)
+          )
+          SwiGLU.backward(
+            dy.matrix, kept, by: .silu, dgate: found.0.matrix, dup: dy.matrix, packed: operands,
+            on: executor)
+          #expect(found.0.values == dgate.values && dy.values == dup.values, "\(m)x\(k)")
+          expectRows(operands.gate, of: dgate, "dgate", in: scratch, on: executor)
+          expectRows(operands.up, of: dup, "dup", in: scratch, on: executor)
+        }
+      }
+    }
+  }
 }

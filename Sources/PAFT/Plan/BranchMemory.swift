@@ -122,7 +122,6 @@ struct PassMemory {
   /// Forward and backward.
   func bytes(_ pass: TrainingShape.Pass) -> Int {
     let (tokens, labels) = (pass.tokens, pass.labels)
-    let layer = activations(tokens)
     // Each layer's output, and its input where the first one is.
     let states = (c.layers + 1) * sizes.floats(tokens, c.hidden)
     let rows =
@@ -131,13 +130,16 @@ struct PassMemory {
     let exponentials =
       keepsExponentials ? sizes.keptExponentials(rows: labels, vocabulary: c.vocabulary) : 0
     let kept = states + rows + exponentials + (checkpointing ? 0 : c.layers * lean(tokens))
-    let forward = transients(pass) + (checkpointing ? layer : again(tokens))
+    let forward =
+      transients(pass, keeps: !checkpointing) + (checkpointing ? activations(tokens) : 0)
     let head =
       2 * sizes.floats(labels, c.hidden) + 4 * labels
       + sizes.head(
         rows: labels, hidden: c.hidden, vocabulary: c.vocabulary, slopes: true, gradient: head,
         capped: c.logitCap != nil, turns: turns)
-    let again = checkpointing ? layer + max(transients(pass), backward(pass)) : backward(pass)
+    let again =
+      checkpointing
+      ? all(tokens) + max(transients(pass, keeps: true), backward(pass)) : backward(pass)
     return kept + max(forward, sizes.floats(tokens, c.hidden) + max(head, again, update(labels)))
   }
 
@@ -163,7 +165,7 @@ struct PassMemory {
       + sizes.head(
         rows: labels, hidden: c.hidden, vocabulary: c.vocabulary, slopes: false, gradient: .none,
         capped: c.logitCap != nil)
-    return states + max(activations(tokens) + transients(pass), head)
+    return states + max(activations(tokens) + transients(pass, keeps: false), head)
   }
 
   /// Cosines and sines of a pass, where sequences' lengths decide them.
@@ -171,13 +173,14 @@ struct PassMemory {
     c.rotatesByLength ? c.ropes.count * sizes.floats(tokens, c.rotaryWidth) : 0
   }
 
-  /// What one layer leaves, without its input, which is the output of the layer before it.
+  /// Whether gate and up wait rounded.
+  private var rounds: Bool { sizes.type == .bf16 }
+
+  /// What one layer leaves, without its input, which is the output of the layer before it, and without
+  /// what the activation multiplies.
   private func activations(_ tokens: Int) -> Int {
-    var widths = [c.hidden, c.queryWidth, c.intermediate, c.heads, 1, 1]
-    widths +=
-      c.isFused
-      ? [c.outputs(.qkv), c.outputs(.gateUp)]
-      : [c.queryWidth, c.keyWidth, c.keyWidth, c.intermediate, c.intermediate]
+    var widths = [c.hidden, c.queryWidth, c.heads, 1, 1]
+    widths += c.isFused ? [c.outputs(.qkv)] : [c.queryWidth, c.keyWidth, c.keyWidth]
     for norm in [c.norms.input, c.norms.mlpInput] where norm != nil { widths.append(c.hidden) }
     // Before the head norm, and what it divided by.
     if c.headNorm != .none { widths += [c.queryWidth, c.keyWidth, c.heads, c.keyHeads] }
@@ -187,23 +190,40 @@ struct PassMemory {
     return widths.reduce(adapted * sizes.floats(tokens, rank)) { $0 + sizes.floats(tokens, $1) }
   }
 
-  /// The same where what is cheap is computed again.
+  /// Gate and up as they are computed.
+  private func gates(_ tokens: Int) -> Int {
+    c.isFused
+      ? sizes.floats(tokens, c.outputs(.gateUp)) : 2 * sizes.floats(tokens, c.intermediate)
+  }
+
+  /// And as they wait.
+  private func kept(_ tokens: Int) -> Int {
+    rounds ? sizes.roundedGates(tokens, c.intermediate) : gates(tokens)
+  }
+
+  /// What one layer keeps where what is cheap is computed again.
   private func lean(_ tokens: Int) -> Int {
     let normed = [c.norms.input, c.norms.mlpInput].filter { $0 != nil }.count
-    return activations(tokens) - sizes.floats(tokens, c.intermediate)
-      - normed * sizes.floats(tokens, c.hidden)
+    return activations(tokens) + kept(tokens) - normed * sizes.floats(tokens, c.hidden)
   }
 
-  /// The largest of what is computed again.
-  private func again(_ tokens: Int) -> Int {
-    sizes.floats(tokens, max(c.hidden, c.intermediate))
+  /// What a layer that was computed again leaves.
+  private func all(_ tokens: Int) -> Int {
+    activations(tokens) + kept(tokens) + (rounds ? 0 : sizes.floats(tokens, c.intermediate))
   }
 
-  private func transients(_ pass: TrainingShape.Pass) -> Int {
-    let widest = max(c.hidden, c.queryWidth, c.intermediate)
+  /// - Parameter keeps: whether a backward pass of these activations follows.
+  private func transients(_ pass: TrainingShape.Pass, keeps: Bool) -> Int {
+    let tokens = pass.tokens
+    let normed = keeps ? sizes.floats(tokens, c.hidden) : 0
+    let low = branch(tokens) + (rank > 0 ? sizes.rows(tokens, rank) : 0)
+    let mlp =
+      (keeps && !rounds ? 0 : gates(tokens)) + low
+      + max(
+        normed + operand(tokens, c.hidden),
+        sizes.gatedRows(c.intermediate) + operand(tokens, c.intermediate))
     return max(
-      operand(pass.tokens, widest) + branch(pass.tokens)
-        + (rank > 0 ? sizes.rows(pass.tokens, rank) : 0),
+      mlp, normed + operand(tokens, max(c.hidden, c.queryWidth)) + low,
       attention { sizes.attentionForward(pass.lengths, $0) })
   }
 
@@ -234,13 +254,15 @@ struct PassMemory {
       c.isFused
       ? gradient(.gateUp, tokens)
       : max(gradient(.gate, tokens, packed: true), gradient(.up, tokens, packed: true))
-    let product = checkpointing ? 0 : sizes.floats(tokens, c.intermediate)
+    let product = checkpointing && !rounds ? 0 : sizes.floats(tokens, c.intermediate)
+    let gradients =
+      rounds ? (c.isFused ? gates(tokens) : sizes.floats(tokens, c.intermediate)) : 0
     let normed = checkpointing ? 0 : sizes.floats(tokens, c.hidden)
     let mlp =
       sizes.floats(tokens, c.intermediate)
       + max(
         branch(tokens) + product + most([.down]),
-        normed + packed + sizes.floats(tokens, c.hidden) + inner)
+        normed + packed + gradients + sizes.floats(tokens, c.hidden) + inner)
     let attended =
       sizes.floats(tokens, c.queryWidth)
       + max(branch(tokens) + most([.o]), attention { sizes.attentionBackward(pass.lengths, $0) })

@@ -52,8 +52,8 @@ struct MemoryPlan: Sendable, Equatable {
     branches = jobs.indices.map { branch($0, sizes(places[$0])) }
 
     let resting = process + (preparation.needsBase ? copies * base : 0)
-    // A tensor as Floats, and as it lies in its file.
-    let loading = 2 * folder.largestTensor
+    // A part of a tensor as Floats, and as it lies in its file.
+    let loading = 2 * min(folder.largestTensor, WeightStore.partBytes)
     let training = branches.map(\.bytes).reduce(0) {
       preparation.isSequential ? max($0, $1) : $0 + $1
     }

@@ -155,8 +155,8 @@ struct Preparation: Sendable {
     }
   }
 
-  /// Whether a frozen base is kept in one layout, which input gradients turn: half the memory for a
-  /// part in a hundred of the time where passes are not small. The bits are the same.
+  /// Whether a frozen base is kept in one layout, which input gradients turn: half the memory for
+  /// two or three parts in a hundred of the time where passes are not small. The bits are the same.
   var turns: Bool {
     jobs.allSatisfy { job in
       let tokens =

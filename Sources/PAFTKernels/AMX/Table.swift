@@ -62,7 +62,7 @@ private func install(_ gemm: inout GEMMKernels) {
     padMatrixB_bf16(Lanes.self, $0, $2, $3)
   }
   gemm.turnB_bf16 = {
-    turnB_bf16(Lanes.self, $0, $1, $2, $3)
+    turnB_bf16(Lanes.self, $0, $1, $2, $3, $4)
     padMatrixB_bf16(Lanes.self, $0, $2, $3)
   }
 }

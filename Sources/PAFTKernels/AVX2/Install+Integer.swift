@@ -18,6 +18,6 @@ func install(_ integer: inout IntegerKernels) {
   integer.quantizers_f32 = { quantizers_f32(Lanes.self, $0, $1, $2, $3, $4, $5) }
   integer.packBT_s8 = { packBT_s8(Lanes.self, $0, $1, $2, $3, $4, $5) }
   integer.packB_s8 = { packB_s8(Lanes.self, $0, $1, $2, $3, $4, $5) }
-  integer.turnB_s8 = { turnB_s8(Lanes.self, $0, $1, $2, $3) }
+  integer.turnB_s8 = { turnB_s8(Lanes.self, $0, $1, $2, $3, $4) }
   integer.compensation_s8 = { compensation_s8(Lanes.self, $0, $1, $2, $3) }
 }

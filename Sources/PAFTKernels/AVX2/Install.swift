@@ -27,8 +27,8 @@ private func install(_ gemm: inout GEMMKernels) {
   gemm.packBT_f32 = { packBT_f32(Lanes.self, $0, $1, $2, $3, $4) }
   gemm.packBT_bf16 = { packBT_bf16(Lanes.self, $0, $1, $2, $3, $4) }
   gemm.unpackBT_bf16 = { unpackBT_bf16(Lanes.self, $0, $1, $2, $3, $4) }
-  gemm.turnB_f32 = { turnB_f32(Lanes.self, $0, $1, $2, $3) }
-  gemm.turnB_bf16 = { turnB_bf16(Lanes.self, $0, $1, $2, $3) }
+  gemm.turnB_f32 = { turnB_f32(Lanes.self, $0, $1, $2, $3, $4) }
+  gemm.turnB_bf16 = { turnB_bf16(Lanes.self, $0, $1, $2, $3, $4) }
 }
 
 private func install(_ rows: inout RowKernels) {

@@ -6,19 +6,19 @@
 // 8 x 8 transpose of 32-bit values that all packing uses, which carries a pair or a quad as one; then
 // neighbouring rows are joined to pairs or quads of the other direction. No value is rounded.
 //
-// Parts are taken down a panel of the source, and each asks for the next one: the eight columns of a
-// turn are half a line of each row, and what fetches lines by itself does not see a sequence in that.
-// Without it half of the time went by waiting.
+// A part asks for the next one, which the caller knows: the eight columns of a turn are half a line of
+// each row, and what fetches lines by itself does not see a sequence in that. Without it half of the
+// time went by waiting.
 
-/// A share of what lies behind a part of `bytes` bytes, on the way from `at` to `at + 8` of `k`.
+/// A share of the `bytes` bytes from `ahead` on, on the way from `at` to `at + 8` of `k`.
 @_alwaysEmitIntoClient @inline(__always)
-package func prefetchBehind<I: InstructionSet>(
-  _: I.Type, _ src: UnsafeRawPointer, _ bytes: Int, _ at: Int, _ k: Int
+package func prefetchPart<I: InstructionSet>(
+  _: I.Type, _ ahead: UnsafeRawPointer, _ bytes: Int, _ at: Int, _ k: Int
 ) {
   var line = (bytes &* at / k) & ~63
   let end = bytes &* (at &+ 8) / k
   while line < end {
-    I.prefetchFar(src + bytes + line)
+    I.prefetchFar(ahead + line)
     line &+= 64
   }
 }
@@ -26,12 +26,12 @@ package func prefetchBehind<I: InstructionSet>(
 @_alwaysEmitIntoClient @inline(__always)
 package func turnB_f32<I: InstructionSet>(
   _: I.Type, _ dst: UnsafeMutablePointer<Float>, _ src: UnsafePointer<Float>, _ columns: Int,
-  _ k: Int
+  _ k: Int, _ ahead: UnsafeRawPointer
 ) {
   let (to, from) = (panelWidth(I.self, columns), panelWidth(I.self, k))
   var row = 0
   while row &+ 8 <= k {
-    prefetchBehind(I.self, src, 4 &* columns &* from, row, k)
+    prefetchPart(I.self, ahead, 4 &* columns &* from, row, k)
     var i = 0
     while i < to {
       let valid = clampedToEight(columns &- i)
@@ -51,7 +51,7 @@ package func turnB_f32<I: InstructionSet>(
 @_alwaysEmitIntoClient @inline(__always)
 package func turnB_bf16<I: InstructionSet>(
   _: I.Type, _ dst: UnsafeMutablePointer<UInt16>, _ src: UnsafePointer<UInt16>, _ columns: Int,
-  _ k: Int
+  _ k: Int, _ ahead: UnsafeRawPointer
 ) {
   let (to, from) = (panelWidth(I.self, columns), panelWidth(I.self, k))
   let pairs = (columns &+ 1) / 2
@@ -63,7 +63,7 @@ package func turnB_bf16<I: InstructionSet>(
     let values = UnsafeMutableRawPointer($0).assumingMemoryBound(to: UInt16.self)
     var row = 0
     while row &+ 8 <= from && row < k {
-      prefetchBehind(I.self, src, 4 &* pairs &* from, row, k)
+      prefetchPart(I.self, ahead, 4 &* pairs &* from, row, k)
       var p = 0
       while 2 &* p < to {
         let valid = clampedToEight(pairs &- p)
@@ -100,7 +100,7 @@ package func turnB_bf16<I: InstructionSet>(
 @_alwaysEmitIntoClient @inline(__always)
 package func turnB_s8<I: ByteVectors>(
   _: I.Type, _ dst: UnsafeMutablePointer<Int8>, _ src: UnsafePointer<Int8>, _ columns: Int,
-  _ k: Int
+  _ k: Int, _ ahead: UnsafeRawPointer
 ) {
   let (to, from) = (panelWidth(I.self, columns), panelWidth(I.self, k))
   let quads = (columns &+ 3) / 4
@@ -111,7 +111,7 @@ package func turnB_s8<I: ByteVectors>(
     let values = UnsafeMutableRawPointer($0).assumingMemoryBound(to: Int8.self)
     var row = 0
     while row < k {
-      prefetchBehind(I.self, src, 4 &* quads &* from, row, k)
+      prefetchPart(I.self, ahead, 4 &* quads &* from, row, k)
       var p = 0
       while 4 &* p < to {
         let valid = clampedToEight(quads &- p)

@@ -109,8 +109,13 @@ package struct GEMMKernels: Sendable {
   /// panel of `k` columns, at the part's first column along its reduced dimension; `dst` lies in a
   /// panel of `columns` columns, and k begins at an even one. k, columns <= NR. The bits are those that
   /// packing from W would give, padding of the reduced dimension included. As much as is read is
-  /// asked for behind it, which need not be mapped.
-  package var turnB_f32: @convention(c) (_ dst: Out, _ src: In, _ columns: Int, _ k: Int) -> Void
+  /// asked for from `ahead` on, which need not be mapped.
+  package var turnB_f32:
+    @convention(c) (
+      _ dst: Out, _ src: In, _ columns: Int, _ k: Int, _ ahead: UnsafeRawPointer
+    ) -> Void
   package var turnB_bf16:
-    @convention(c) (_ dst: Out16, _ src: In16, _ columns: Int, _ k: Int) -> Void
+    @convention(c) (
+      _ dst: Out16, _ src: In16, _ columns: Int, _ k: Int, _ ahead: UnsafeRawPointer
+    ) -> Void
 }

@@ -87,7 +87,8 @@ package struct IntegerKernels: Sendable {
   /// `GEMMKernels.turnB_bf16`; k begins at a multiple of four and is padded to one, no further.
   package var turnB_s8:
     @convention(c) (
-      _ dst: UnsafeMutablePointer<Int8>, _ src: Signed, _ columns: Int, _ k: Int
+      _ dst: UnsafeMutablePointer<Int8>, _ src: Signed, _ columns: Int, _ k: Int,
+      _ ahead: UnsafeRawPointer
     ) -> Void
   /// What the sums of a B panel start from: -128 times each column's sum, W values.
   package var compensation_s8:

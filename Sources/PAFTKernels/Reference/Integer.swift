@@ -119,7 +119,8 @@ func packB_s8(
 }
 
 func turnB_s8(
-  _ dst: UnsafeMutablePointer<Int8>, _ src: IntegerKernels.Signed, _ columns: Int, _ k: Int
+  _ dst: UnsafeMutablePointer<Int8>, _ src: IntegerKernels.Signed, _ columns: Int, _ k: Int,
+  _: UnsafeRawPointer
 ) {
   let (to, from) = (referenceQuadTile.width(columns), referenceQuadTile.width(k))
   for p in 0..<referenceQuadTile.padded(k) {

@@ -110,7 +110,7 @@ func unpackBT_bf16(
 }
 
 func turnB_f32(
-  _ dst: KernelTable.Out, _ src: KernelTable.In, _ columns: Int, _ k: Int
+  _ dst: KernelTable.Out, _ src: KernelTable.In, _ columns: Int, _ k: Int, _: UnsafeRawPointer
 ) {
   let (to, from) = (referenceTile.width(columns), referenceTile.width(k))
   for p in 0..<k {
@@ -121,7 +121,8 @@ func turnB_f32(
 }
 
 func turnB_bf16(
-  _ dst: KernelTable.Out16, _ src: KernelTable.In16, _ columns: Int, _ k: Int
+  _ dst: KernelTable.Out16, _ src: KernelTable.In16, _ columns: Int, _ k: Int,
+  _: UnsafeRawPointer
 ) {
   let (to, from) = (referencePairTile.width(columns), referencePairTile.width(k))
   for p in 0..<referencePairTile.padded(k) {

@@ -6,7 +6,8 @@ import PAFTOps
 /// What one layer's forward pass leaves for its backward pass. T rows each.
 ///
 /// Where all layers' activations wait at once, what costs nearly nothing is not among them: normed
-/// inputs and the MLP's product are computed again, from what they were computed of.
+/// inputs and the MLP's product are computed again, from what they were computed of. With operands in
+/// bf16, gate and up wait rounded to it (`RoundedGates`), however much else is kept.
 struct LayerActivations {
   var x: Matrix  // input, [T, hidden]
   var inputInverse: UnsafeMutablePointer<Float>
@@ -25,9 +26,8 @@ struct LayerActivations {
   var middle: Matrix  // after the attention residual, [T, hidden]
   var middleInverse: UnsafeMutablePointer<Float>
   var middleNormed: Matrix?  // as normed
-  var gate: Matrix
-  var up: Matrix
-  var gateUp: Matrix?  // side by side where they are one product
+  var gates: Gates?  // nil: they are kept rounded, or no backward pass follows
+  var rounded: RoundedGates?
   var product: Matrix?  // activation(gate) * up; nil: computed again
   var mlpOutput: BranchOutput?
   /// x Aᵀ of each adapted module, indexed by `Module`; no rows where there is no adapter.
@@ -39,11 +39,35 @@ struct LayerActivations {
     let inverse: UnsafeMutablePointer<Float>
   }
 
-  /// - Parameter lean: whether what is cheap is left out.
+  /// What the activation multiplies.
+  struct Gates {
+    let gate: Matrix
+    let up: Matrix
+    /// Side by side where they are one product.
+    let both: Matrix?
+
+    init(_ c: ModelConfiguration, tokens: Int, in arena: Arena) {
+      func matrix(_ columns: Int) -> Matrix { Matrix(in: arena, rows: tokens, columns: columns) }
+      both = c.isFused ? matrix(c.outputs(.gateUp)) : nil
+      gate = both?.columns(0..<c.intermediate) ?? matrix(c.intermediate)
+      up = both?.columns(c.intermediate..<2 * c.intermediate) ?? matrix(c.intermediate)
+    }
+  }
+
+  /// How much of it is wanted.
+  enum Extent {
+    /// No backward pass follows.
+    case forward
+    /// What is cheap is left out.
+    case lean
+    case all
+  }
+
   init(
-    _ c: ModelConfiguration, _ weights: LayerWeights, of x: Matrix, lean: Bool = false,
-    in arena: Arena
+    _ c: ModelConfiguration, _ weights: LayerWeights, of x: Matrix, _ extent: Extent,
+    _ type: ComputeType, in arena: Arena
   ) {
+    let lean = extent == .lean
     let tokens = x.rows
     self.x = x
     func matrix(_ columns: Int) -> Matrix { Matrix(in: arena, rows: tokens, columns: columns) }
@@ -79,16 +103,12 @@ struct LayerActivations {
     middle = matrix(c.hidden)
     middleInverse = floats(tokens)
     middleNormed = c.norms.mlpInput == nil ? middle : lean ? nil : matrix(c.hidden)
-    if c.isFused {
-      let both = matrix(c.outputs(.gateUp))
-      gate = both.columns(0..<c.intermediate)
-      up = both.columns(c.intermediate..<2 * c.intermediate)
-      gateUp = both
-    } else {
-      gate = matrix(c.intermediate)
-      up = matrix(c.intermediate)
+    if extent != .forward && type == .bf16 {
+      rounded = RoundedGates(in: arena, rows: tokens, columns: c.intermediate)
+    } else if extent != .forward {
+      gates = Gates(c, tokens: tokens, in: arena)
+      product = lean ? nil : matrix(c.intermediate)
     }
-    product = lean ? nil : matrix(c.intermediate)
     mlpOutput = output(c.norms.mlpOutput)
     low = arena.allocate(Matrix.self, count: weights.linears.count)
     for index in 0..<weights.linears.count {

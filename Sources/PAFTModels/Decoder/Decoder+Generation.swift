@@ -17,7 +17,7 @@ extension Decoder {
     embed(batch, weights, into: x)
     for layer in 0..<c.layers {
       let mark = scratch.mark
-      let work = LayerActivations(c, weights.layers[layer], of: x, in: scratch)
+      let work = activations(weights.layers[layer], of: x, .forward)
       forward(layer, work, weights.layers[layer], batch, into: next)
       for s in 0..<batch.sequences.count {
         for (position, row) in batch.sequences[s].enumerated() {
@@ -48,7 +48,7 @@ extension Decoder {
     embed(batch, weights, into: x)
     for layer in 0..<c.layers {
       executor.withScratch { scratch in
-        let work = LayerActivations(c, weights.layers[layer], of: x, in: scratch)
+        let work = activations(weights.layers[layer], of: x, .forward)
         forward(layer, work, weights.layers[layer], batch, into: x) {
           for (row, slot) in slots.enumerated() {
             let at = slot * cache.capacity + Int(batch.positions[row])

@@ -58,36 +58,47 @@ extension Decoder {
         into: a.middle)
     }
     executor.withScratch { scratch in
+      forwardMLP(a, w, into: output, in: scratch)
+    }
+  }
+
+  private func forwardMLP(
+    _ a: LayerActivations, _ w: LayerWeights, into output: Matrix?, in scratch: Arena
+  ) {
+    let c = configuration
+    let tokens = a.x.rows
+    let gates = a.gates ?? LayerActivations.Gates(c, tokens: tokens, in: scratch)
+    executor.withScratch { scratch in
       let packed = operand(
         a.middle, w.mlpInputNorm, normed: a.middleNormed, inverse: a.middleInverse, w,
-        for: a.gateUp == nil ? (.gate, .up) : (.gateUp, .gateUp), in: scratch)
-      if let gateUp = a.gateUp {
-        project(packed, .gateUp, w, a, into: gateUp)
+        for: gates.both == nil ? (.gate, .up) : (.gateUp, .gateUp), in: scratch)
+      if let both = gates.both {
+        project(packed, .gateUp, w, a, into: both)
       } else {
-        project(packed, .gate, w, a, into: a.gate)
-        project(packed, .up, w, a, into: a.up)
+        project(packed, .gate, w, a, into: gates.gate)
+        project(packed, .up, w, a, into: gates.up)
       }
     }
     let down = w.linears[Module.down.rawValue]!.adapter
     if output == nil && down == nil && a.mlpOutput == nil {
+      a.rounded?.fill(gate: gates.gate, up: gates.up, on: executor)
       if let product = a.product {
-        SwiGLU.forward(gate: a.gate, up: a.up, by: c.activation, into: product, on: executor)
+        SwiGLU.forward(
+          gate: gates.gate, up: gates.up, by: c.activation, into: product, on: executor)
       }
       return
     }
-    executor.withScratch { scratch in
-      let packed = w.operand((.down, .down), tokens: a.x.rows, in: scratch, on: executor)
-      let product = a.product ?? Matrix(in: scratch, rows: a.x.rows, columns: c.intermediate)
-      SwiGLU.forward(
-        gate: a.gate, up: a.up, by: c.activation, into: product, packed: packed, on: executor)
-      if output != nil || a.mlpOutput != nil {
-        residual(
-          packed, .down, w, a, output: a.mlpOutput, norm: w.mlpOutputNorm, base: a.middle,
-          into: output)
-      } else if let down {
-        // Recomputation for the backward pass: of the last product only its adapter part is read.
-        Linear.forward(packed.packed!, down.a, into: a.low[Module.down.rawValue], on: executor)
-      }
+    let packed = w.operand((.down, .down), tokens: tokens, in: scratch, on: executor)
+    SwiGLU.forward(
+      gate: gates.gate, up: gates.up, by: c.activation, into: a.product, keeping: a.rounded,
+      packed: packed, on: executor)
+    if output != nil || a.mlpOutput != nil {
+      residual(
+        packed, .down, w, a, output: a.mlpOutput, norm: w.mlpOutputNorm, base: a.middle,
+        into: output)
+    } else if let down {
+      // Recomputation for the backward pass: of the last product only its adapter part is read.
+      Linear.forward(packed.packed!, down.a, into: a.low[Module.down.rawValue], on: executor)
     }
   }
 
@@ -196,7 +207,7 @@ extension Decoder {
   // MARK: - Backward
 
   /// On entry `dx` is the gradient of the block's output, on return that of its input (left
-  /// unfinished when `needsInput` is false). Overwrites a.gate and a.up.
+  /// unfinished when `needsInput` is false). Overwrites a.gates.
   func backward(
     _ layer: Int, _ a: LayerActivations, _ w: LayerWeights, _ g: LayerGradients, _ batch: Batch,
     dx: Matrix, needsInput: Bool
@@ -220,12 +231,17 @@ extension Decoder {
       var product = a.product
       if product == nil && g.linears[Module.down.rawValue].readsInput {
         let again = Matrix(in: scratch, rows: tokens, columns: c.intermediate)
-        SwiGLU.forward(gate: a.gate, up: a.up, by: c.activation, into: again, on: executor)
+        if let rounded = a.rounded {
+          SwiGLU.forward(rounded, by: c.activation, into: again, on: executor)
+        } else if let gates = a.gates {
+          SwiGLU.forward(
+            gate: gates.gate, up: gates.up, by: c.activation, into: again, on: executor)
+        }
         product = again
       }
       gradient(dy, .down, x: product, w, g, a, into: dproduct, accumulate: false)
     }
-    let modules: [Module] = a.gateUp == nil ? [.gate, .up] : [.gateUp]
+    let modules: [Module] = c.isFused ? [.gateUp] : [.gate, .up]
     let normed = normedAgain(
       a.middleNormed, a.middle, w.mlpInputNorm, inverse: a.middleInverse, for: modules, g,
       in: scratch)
@@ -235,24 +251,39 @@ extension Decoder {
     }
     let adds = w.mlpInputNorm == nil
     let dnormed: Matrix
-    if let gateUp = a.gateUp {
-      SwiGLU.backward(
-        dproduct, gate: a.gate, up: a.up, by: c.activation, dgate: a.gate, dup: a.up, on: executor)
+    if c.isFused {
+      let gates = a.gates ?? LayerActivations.Gates(c, tokens: tokens, in: scratch)
+      if let rounded = a.rounded {
+        SwiGLU.backward(
+          dproduct, rounded, by: c.activation, dgate: gates.gate, dup: gates.up, on: executor)
+      } else {
+        SwiGLU.backward(
+          dproduct, gate: gates.gate, up: gates.up, by: c.activation, dgate: gates.gate,
+          dup: gates.up, on: executor)
+      }
       dnormed = target()
-      gradient(gateUp, .gateUp, x: normed, w, g, a, into: dnormed, accumulate: adds)
+      gradient(gates.both!, .gateUp, x: normed, w, g, a, into: dnormed, accumulate: adds)
     } else {
       let packed = (
         gate: w.gradientOperand(.gate, tokens: tokens, in: scratch, on: executor),
         up: w.gradientOperand(.up, tokens: tokens, in: scratch, on: executor)
       )
-      SwiGLU.backward(
-        dproduct, gate: a.gate, up: a.up, by: c.activation, packed: packed, on: executor)
+      var (dgate, dup) = (dproduct, dproduct)
+      if let rounded = a.rounded {
+        dgate = Matrix(in: scratch, rows: tokens, columns: c.intermediate)
+        SwiGLU.backward(
+          dproduct, rounded, by: c.activation, dgate: dgate, dup: dup, packed: packed,
+          on: executor)
+      } else if let gates = a.gates {
+        (dgate, dup) = (gates.gate, gates.up)
+        SwiGLU.backward(
+          dproduct, gate: dgate, up: dup, by: c.activation, packed: packed, on: executor)
+      }
       dnormed = target()
       gradient(
-        a.gate, .gate, packed: packed.gate, x: normed, w, g, a, into: dnormed,
-        accumulate: adds)
+        dgate, .gate, packed: packed.gate, x: normed, w, g, a, into: dnormed, accumulate: adds)
       gradient(
-        a.up, .up, packed: packed.up, x: normed, w, g, a, into: dnormed, accumulate: true)
+        dup, .up, packed: packed.up, x: normed, w, g, a, into: dnormed, accumulate: true)
     }
     if let norm = w.mlpInputNorm {
       RMSNorm.backward(

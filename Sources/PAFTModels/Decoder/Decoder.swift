@@ -83,6 +83,13 @@ package final class Decoder {
 
   // MARK: - Forward
 
+  /// Room for a layer's activations, in scratch.
+  func activations(
+    _ weights: LayerWeights, of x: Matrix, _ extent: LayerActivations.Extent
+  ) -> LayerActivations {
+    LayerActivations(configuration, weights, of: x, extent, executor.compute, in: executor.scratch)
+  }
+
   /// Hidden states after the last layer, before the final norm: [tokens, hidden].
   package func forward(_ batch: Batch, _ weights: Weights) -> Matrix {
     let c = configuration
@@ -97,11 +104,11 @@ package final class Decoder {
       if checkpointing {
         inputs.append(x)
         let mark = scratch.mark
-        let work = LayerActivations(c, weights.layers[layer], of: x, in: scratch)
+        let work = activations(weights.layers[layer], of: x, .forward)
         forward(layer, work, weights.layers[layer], batch, into: output)
         scratch.release(to: mark)
       } else {
-        let kept = LayerActivations(c, weights.layers[layer], of: x, lean: true, in: scratch)
+        let kept = activations(weights.layers[layer], of: x, .lean)
         layers.append(kept)
         forward(layer, kept, weights.layers[layer], batch, into: output)
       }
@@ -120,7 +127,7 @@ package final class Decoder {
     embed(batch, weights, into: x)
     for layer in 0..<c.layers {
       let mark = scratch.mark
-      let work = LayerActivations(c, weights.layers[layer], of: x, in: scratch)
+      let work = activations(weights.layers[layer], of: x, .forward)
       forward(layer, work, weights.layers[layer], batch, into: next)
       scratch.release(to: mark)
       swap(&x, &next)
@@ -265,7 +272,7 @@ package final class Decoder {
         executor.withScratch { scratch in
           let kept: LayerActivations
           if checkpointing {
-            kept = LayerActivations(c, weights.layers[layer], of: inputs[layer], in: scratch)
+            kept = activations(weights.layers[layer], of: inputs[layer], .all)
             forward(layer, kept, weights.layers[layer], batch, into: nil)
           } else {
             kept = layers[layer]

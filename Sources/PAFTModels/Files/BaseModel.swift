@@ -59,13 +59,16 @@ package final class ModelFolder: Sendable {
     try archive[row.name]!.copyFloats(range, into: target)
   }
 
+  /// Lets the file's pages of elements `range` of a row go.
+  func release(_ row: Parameter, _ range: Range<Int>) { archive[row.name]!.release(range) }
+
   /// Lets the file's pages of a row go.
   package func release(_ row: Parameter) { archive[row.name]!.release() }
 
   /// Element type the weights are stored in: that of the embedding.
   package var storage: DType { archive[table.rows[0].name]!.dtype }
 
-  /// Bytes of scratch that loading needs: the largest tensor as Floats.
+  /// Bytes of the largest tensor as Floats.
   package var largestTensor: Int { table.rows.reduce(0) { max($0, $1.count * 4) } }
 }
 
@@ -99,7 +102,11 @@ package final class BaseModel: @unchecked Sendable {
   private func load(backward: Bool, turns: Bool, on executor: Executor) throws {
     loaded = try WeightStore(
       folder.table, folder.configuration, keepsMaster: false, backward: backward,
-      quantizes: quantizes, turns: turns, name: "base", on: executor
+      quantizes: quantizes, turns: turns, name: "base", on: executor,
+      part: { [folder] row, range, target in
+        try folder.read(row, range, into: target)
+        folder.release(row, range)
+      }
     ) { [folder] in try folder.read($0, into: $1) }
   }
 

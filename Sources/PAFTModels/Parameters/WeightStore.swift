@@ -92,11 +92,15 @@ package final class WeightStore: @unchecked Sendable {
   ///   - quantizes: whether the linear layers of the blocks are multiplied in 8 bits.
   ///   - turns: whether weights that gradients pass through are kept in one layout (`PackedWeight`).
   ///   - trainsOperands: whether the panels are what is trained; they have one layout then.
-  ///   - fill: writes the Floats of one row to the address given.
+  ///   - part: writes some of the Floats of one row to the address given: frozen matrices are then packed
+  ///     some megabytes at a time.
+  ///   - fill: writes those of a whole row.
   package init(
     _ table: ParameterTable, _ c: ModelConfiguration, keepsMaster: Bool, backward: Bool,
     quantizes: Bool = false, turns: Bool = false, trainsOperands: Bool = false, name: String,
-    on executor: Executor, fill: (Parameter, UnsafeMutablePointer<Float>) throws -> Void
+    on executor: Executor,
+    part: ((Parameter, Range<Int>, UnsafeMutablePointer<Float>) throws -> Void)? = nil,
+    fill: (Parameter, UnsafeMutablePointer<Float>) throws -> Void
   ) throws {
     precondition(!trainsOperands || !keepsMaster && backward && turns && executor.compute == .bf16)
     configuration = c
@@ -138,6 +142,10 @@ package final class WeightStore: @unchecked Sendable {
       } else if row.role == .embedding && !keepsMaster {
         embedding = PackedMatrix(
           in: arena, k: row.shape[0], n: row.shape[1], type: executor.compute, tile: executor.tile)
+      }
+      if let part, plain[index] == nil {
+        try Self.pack(row, packed[index], embedding, on: executor, part)
+        continue
       }
       let mark = executor.scratch.mark
       defer { executor.scratch.release(to: mark) }
@@ -182,6 +190,29 @@ package final class WeightStore: @unchecked Sendable {
           in: arena, k: row.shape[1], n: row.shape[0], type: executor.compute, tile: executor.tile))
     case nil: row.role == .embedding ? embedding.map { .rows($0) } : nil
     }
+  }
+
+  /// Floats of a matrix that are in memory at a time while it is packed.
+  package static let partBytes = 8 << 20
+
+  /// Packs a matrix part by part.
+  private static func pack(
+    _ row: Parameter, _ packed: LinearWeight?, _ embedding: PackedMatrix?, on executor: Executor,
+    _ part: (Parameter, Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
+  ) throws {
+    let (rows, columns) = (row.shape[0], row.shape[1])
+    let grain = packed?.rowGrain ?? executor.tile.rowGrain
+    let most = max(1, partBytes / (4 * columns * grain)) * grain
+    for first in stride(from: 0, to: rows, by: most) {
+      let last = min(first + most, rows)
+      try executor.withScratch { scratch in
+        let floats = Matrix(in: scratch, rows: last - first, columns: columns)
+        try part(row, first * columns..<last * columns, floats.base)
+        packed?.packRows(from: floats, at: first, on: executor)
+        if row.role == .embedding { embedding?.packRows(from: floats, at: first, on: executor) }
+      }
+    }
+    packed?.finish(on: executor)
   }
 
   private static func offset(

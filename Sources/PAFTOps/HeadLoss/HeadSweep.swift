@@ -209,9 +209,7 @@ struct HeadSweep: @unchecked Sendable {
       let panel = PackedMatrix(
         at: UnsafeMutableRawPointer(room), k: columns.count, n: range.count, type: x.type,
         tile: tile)
-      for index in 0..<source.panels {
-        panel.turn(panel: 0, from: source, index, at: first, kernels)
-      }
+      panel.turn(from: source, at: first, kernels)
       GEMM.alone(e, panel, into: sums.columns(range), accumulate: accumulate, kernels)
     }
   }

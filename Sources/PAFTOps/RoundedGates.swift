@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTKernels
+import PAFTMachine
+
+/// Gate and up of a gated unit as its backward pass reads them, in BF16: the most of what layers keep, in
+/// half the memory. The forward pass goes on with what was computed. The gradients of both, and the
+/// product computed again, are rounded to BF16 themselves as operands of products, so that this
+/// rounding is one more of the same size.
+package struct RoundedGates: @unchecked Sendable, BitwiseCopyable {
+  package let gate: UnsafeMutablePointer<UInt16>
+  package let up: UnsafeMutablePointer<UInt16>
+  package let rows: Int
+  package let columns: Int
+
+  package init(in arena: Arena, rows: Int, columns: Int) {
+    gate = arena.allocate(UInt16.self, count: max(1, rows * columns))
+    up = arena.allocate(UInt16.self, count: max(1, rows * columns))
+    self.rows = rows
+    self.columns = columns
+  }
+
+  /// Rounds `count` values of a row, from column `from` on.
+  @inline(__always)
+  func store(
+    _ row: Int, _ from: Int, _ count: Int, _ gate: UnsafePointer<Float>,
+    _ up: UnsafePointer<Float>, _ kernels: KernelTable
+  ) {
+    kernels.vectors.toBF16(self.gate + row * columns + from, gate, count, 0)
+    kernels.vectors.toBF16(self.up + row * columns + from, up, count, 0)
+  }
+
+  @inline(__always)
+  func load(
+    _ row: Int, _ from: Int, _ count: Int, _ gate: UnsafeMutablePointer<Float>,
+    _ up: UnsafeMutablePointer<Float>, _ kernels: KernelTable
+  ) {
+    kernels.vectors.fromBF16(gate, self.gate + row * columns + from, count, 0)
+    kernels.vectors.fromBF16(up, self.up + row * columns + from, count, 0)
+  }
+
+  /// Rounds gate and up.
+  package func fill(gate: Matrix, up: Matrix, on executor: Executor) {
+    let span = executor.begin(.rows(.copy, rows, columns, .forward, bytesEach: 12))
+    defer { executor.end(span) }
+    executor.parallel(rows, grain: 4) { range in
+      for row in range {
+        store(row, 0, columns, gate.row(row), up.row(row), executor.kernels)
+      }
+    }
+  }
+}
+
+extension SwiGLU {
+  /// y = activation(gate) * up of what was kept.
+  package static func forward(
+    _ kept: RoundedGates, by activation: Activation, into y: Matrix, on executor: Executor
+  ) {
+    let span = executor.begin(.rows(.swiglu, y.rows, y.columns, .forward, bytesEach: 8))
+    defer { executor.end(span) }
+    precondition(y.rows == kept.rows && y.columns == kept.columns)
+    withPieces(2, units: kept.rows, on: executor) { row, gate in
+      let up = gate + pieceColumns
+      pieces(y.columns) { from, count in
+        kept.load(row, from, count, gate, up, executor.kernels)
+        executor.kernels.rows.gated(activation)(y.row(row) + from, gate, up, count, 0)
+      }
+    }
+  }
+
+  /// dgate and dup from dy and what was kept, and both packed or quantised where operands are given.
+  /// dup may be dy's memory.
+  package static func backward(
+    _ dy: Matrix, _ kept: RoundedGates, by activation: Activation, dgate: Matrix, dup: Matrix,
+    packed operands: (gate: LinearRows, up: LinearRows)? = nil, on executor: Executor
+  ) {
+    let packing = operands.map { $0.gate.bytesEach + $0.up.bytesEach } ?? 0
+    let span = executor.begin(
+      .rows(.swiglu, dy.rows, dy.columns, .backward, bytesEach: 16 + packing))
+    defer { executor.end(span) }
+    if let operands {
+      precondition(
+        operands.gate.m == dy.rows && operands.gate.k == dy.columns && operands.up.m == dy.rows
+          && operands.up.k == dy.columns && operands.up.unit == operands.gate.unit,
+        "swiglu: \(dy.rows)x\(dy.columns) packed otherwise")
+    }
+    precondition(dy.rows == kept.rows && dy.columns == kept.columns)
+    let kernels = executor.kernels
+    withPieces(1, units: operands?.gate.units ?? dy.rows, on: executor) { unit, room in
+      for row in operands?.gate.rows(unit..<unit + 1) ?? unit..<unit + 1 {
+        pieces(dy.columns) { from, count in
+          let (gate, up) = (dgate.row(row) + from, dup.row(row) + from)
+          let own = up == dy.row(row) + from ? room : up
+          kept.load(row, from, count, gate, own, kernels)
+          kernels.rows.gatedBackward(activation)(gate, own, dy.row(row) + from, gate, own, count)
+          if own != up { up.update(from: own, count: count) }
+        }
+      }
+      if let operands {
+        operands.gate.fill(unit..<unit + 1, from: dgate, executor)
+        operands.up.fill(unit..<unit + 1, from: dup, executor)
+      }
+    }
+  }
+
+  /// Columns of a row that are taken through several kernels at a time: they stay in the first-level
+  /// cache.
+  static let pieceColumns = 1024
+
+  @inline(__always)
+  static func pieces(_ columns: Int, _ body: (_ from: Int, _ count: Int) -> Void) {
+    for from in stride(from: 0, to: columns, by: pieceColumns) {
+      body(from, min(pieceColumns, columns - from))
+    }
+  }
+
+  /// Splits units over the team; each worker has some pieces of its own.
+  private static func withPieces(
+    _ count: Int, units: Int, on executor: Executor,
+    _ body: (_ unit: Int, _ pieces: UnsafeMutablePointer<Float>) -> Void
+  ) {
+    executor.withScratch { scratch in
+      let room = count * pieceColumns + 16
+      let rooms = scratch.allocate(Float.self, count: executor.workers * room)
+      executor.run { worker in
+        for unit in Executor.share(of: units, worker: worker, workers: executor.workers, grain: 1) {
+          body(unit, rooms + worker * room)
+        }
+      }
+    }
+  }
+}
