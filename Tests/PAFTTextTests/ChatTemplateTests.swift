@@ -115,10 +115,10 @@ import Testing
     let template = try ChatTemplate(
       "{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim | upper }}<e>{{ m | tojson }}{% endfor %}",
       file: "t")
-    let chat = try template.render([["role": "user", "content": " a<e>é "]])
-    let bytes = Array(chat.text.utf8)
-    let parts = chat.dataRanges.map { String(decoding: bytes[$0], as: UTF8.self) }
-    #expect(parts == ["A<E>É", "role", "content", " a<e>é "])
+    let chat = try template.render([["role": "user", "content": " a<e>é ", "<e>": "b"]])
+    let parts = chat.dataRanges.map { String(decoding: chat.bytes[$0], as: UTF8.self) }
+    // The names that every message has are no more than the template's own text.
+    #expect(parts == ["A<E>É", " a<e>é ", "<e>", "b"])
   }
 
   @Test func theDateIsThatOfTheClock() throws {
