@@ -93,9 +93,11 @@ def build(name, family, changes, place, dtype):
     folder = place / f"{name}-{str(dtype).rsplit('.', 1)[-1]}"
     if family is None:
         source = DATA / "models" / name
-        load(source).to(dtype).save_pretrained(folder)
+        model = load(source).to(dtype)
+        model.save_pretrained(folder)
         for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
             if (source / file).exists(): (folder / file).write_bytes((source / file).read_bytes())
+        if not (folder / "tokenizer.json").exists(): write_tokens(folder, model.config.vocab_size)
         return folder
     torch.manual_seed(5)
     names = {"Gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM")}
@@ -107,14 +109,18 @@ def build(name, family, changes, place, dtype):
             shift = 0 if "Gemma" in family else 1
             value.copy_(torch.randn_like(value) * (0.1 if value.ndim > 1 else 0.3) + (shift if "norm" in key else 0))
     model.to(dtype).save_pretrained(folder)
-    # llama.cpp serves no model without tokens: one for each id. GPT-2's spelling of bytes first.
+    write_tokens(folder, config.vocab_size)
+    return folder
+
+
+def write_tokens(folder, count):
+    """One token for each id, GPT-2's spelling of bytes first: llama.cpp serves no model without."""
     letters = [chr(c) for c in range(33, 127)] + ["\u0120", "\u010a"] + [chr(c) for c in range(161, 173)]
     letters += [a + b for a in letters for b in letters]
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     (folder / "tokenizer.json").write_text(json.dumps({
         "version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": level, "post_processor": None, "decoder": level,
-        "model": {"type": "BPE", "vocab": {letters[i]: i for i in range(config.vocab_size)}, "merges": []}}))
-    return folder
+        "model": {"type": "BPE", "vocab": {letters[i]: i for i in range(count)}, "merges": []}}))
 
 
 def load(folder):
