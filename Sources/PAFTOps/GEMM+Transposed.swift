@@ -80,10 +80,8 @@ extension GEMM {
 
     func run(worker: Int, _ room: UnsafeMutablePointer<UInt8>, _ executor: Executor) {
       let kernels = executor.kernels
-      let rows = Executor.share(
-        of: c.rows, worker: worker / grid.columns, workers: grid.rows, grain: tile.rows)
-      let columns = Executor.share(
-        of: c.columns, worker: worker % grid.columns, workers: grid.columns, grain: tile.columns)
+      let rows = grid.rows(of: c.rows, grain: tile.rows, worker)
+      let columns = grid.columns(of: c.columns, grain: tile.columns, worker)
       if rows.isEmpty || columns.isEmpty { return }
       let room = UnsafeMutableRawPointer(room + worker * self.room)
       var k0 = 0

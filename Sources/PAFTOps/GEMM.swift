@@ -97,10 +97,7 @@ package enum GEMM {
     executor.run { worker in
       guard worker < grid.workers else { return }
       product.run(
-        Executor.share(of: a.panels, worker: worker / grid.columns, workers: grid.rows, grain: 1),
-        Executor.share(
-          of: b.panels, worker: worker % grid.columns, workers: grid.columns, grain: 1),
-        executor.kernels)
+        grid.rows(of: a.panels, worker), grid.columns(of: b.panels, worker), executor.kernels)
     }
   }
 
@@ -120,6 +117,14 @@ package enum GEMM {
     private(set) var rows = 1
     private(set) var columns = 1
     var workers: Int { rows * columns }
+
+    /// What a worker has of `count` rows, and of columns, cut at multiples of `grain`.
+    func rows(of count: Int, grain: Int = 1, _ worker: Int) -> Range<Int> {
+      Executor.share(of: count, worker: worker / columns, workers: rows, grain: grain)
+    }
+    func columns(of count: Int, grain: Int = 1, _ worker: Int) -> Range<Int> {
+      Executor.share(of: count, worker: worker % columns, workers: columns, grain: grain)
+    }
 
     /// Ranges of B panels only.
     init(columns: Int) { self.columns = columns }

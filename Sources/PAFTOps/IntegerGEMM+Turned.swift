@@ -29,11 +29,8 @@ extension IntegerGEMM {
       executor.run { worker in
         guard worker < grid.workers else { return }
         turned.run(
-          Executor.share(
-            of: a.panels, worker: worker / grid.columns, workers: grid.rows, grain: 1),
-          Executor.share(
-            of: c.columns, worker: worker % grid.columns, workers: grid.columns,
-            grain: a.tile.columns),
+          grid.rows(of: a.panels, worker),
+          grid.columns(of: c.columns, grain: a.tile.columns, worker),
           kept + worker * sums, rooms + worker * bytes, worker, executor)
       }
     }

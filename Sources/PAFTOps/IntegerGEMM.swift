@@ -55,9 +55,7 @@ package enum IntegerGEMM {
       func part(_ worker: Int) {
         guard worker < grid.workers else { return }
         call.run(
-          Executor.share(of: a.panels, worker: worker / grid.columns, workers: grid.rows, grain: 1),
-          Executor.share(
-            of: b.panels, worker: worker % grid.columns, workers: grid.columns, grain: 1),
+          grid.rows(of: a.panels, worker), grid.columns(of: b.panels, worker),
           sums + worker * room)
       }
       if grid.workers == 1 { part(0) } else { executor.run(part) }

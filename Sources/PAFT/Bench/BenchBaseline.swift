@@ -15,10 +15,7 @@ struct BenchBaseline {
     let text = try FileSystem.text(path, limit: 256 << 20)
     for (index, line) in text.split(separator: "\n").enumerated() {
       let place = "\(path):\(index + 1)"
-      let row: JSON
-      do { row = try JSON.parse(Array(line.utf8), source: place) } catch {
-        throw error.fault(at: place, of: "line")
-      }
+      let row = try JSON.parse(line: Array(line.utf8), at: place)
       guard let kernel = row["kernel"]?.string, let dtype = row["dtype"]?.string,
         let shape = row["shape"]?.string, let pass = row["pass"]?.string,
         let threads = row["threads"]?.int, let isa = row["isa"]?.string,

@@ -174,7 +174,8 @@ final class SyntheticStep {
       optimizer: try Optimizer.named(settings.optimizer), learningRate: 1e-5, maxSteps: steps,
       batchSize: settings.batch, shuffle: false, maxGradNorm: settings.masters ? 1 : 0,
       activationCheckpointing: settings.checkpointing, masterWeights: settings.masters,
-      tokensPerPass: settings.masters ? 2048 : settings.sequences * settings.length)
+      tokensPerPass: settings.masters
+        ? BranchConfiguration.usualTokens : settings.sequences * settings.length)
   }
 
   private static func data(_ c: ModelConfiguration, _ settings: StepSettings) -> TrainingData {

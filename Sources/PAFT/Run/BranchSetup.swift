@@ -34,7 +34,7 @@ extension Recipe.Branch {
 
   /// Without masters a step is one pass, whatever its rows come to.
   private var tokensPerPass: Int {
-    let usual = 2048
+    let usual = BranchConfiguration.usualTokens
     if masterWeights || adapter != .full { return usual }
     let row = maxLength.multipliedReportingOverflow(by: preference == nil ? 1 : 2)
     let step = row.partialValue.multipliedReportingOverflow(by: batchSize)

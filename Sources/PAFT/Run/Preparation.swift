@@ -156,7 +156,8 @@ struct Preparation: Sendable {
   }
 
   /// Whether a frozen base is kept in one layout, which input gradients turn: half the memory for
-  /// two or three parts in a hundred of the time where passes are not small. The bits are the same.
+  /// a part in a hundred of the time where passes are not small (`GEMM+Turned.swift`). The bits are the
+  /// same.
   var turns: Bool {
     jobs.allSatisfy { job in
       let tokens =

@@ -14,10 +14,7 @@ struct TrainingLog: Sendable {
     let bytes = try FileSystem.read(path)
     var losses: [Double] = []
     for (number, line) in bytes.split(separator: UInt8(ascii: "\n")).enumerated() {
-      let row: JSON
-      do { row = try JSON.parse(Array(line), source: path) } catch {
-        throw error.fault(at: "\(path):\(number + 1)", of: "line")
-      }
+      let row = try JSON.parse(line: Array(line), at: "\(path):\(number + 1)")
       tokens += row["tokens"]?.int ?? 0
       seconds += row["seconds"]?.double ?? 0
       losses.append(row["loss"]?.double ?? .nan)

@@ -29,7 +29,7 @@ package struct TokenizeVerb: Sendable {
   private func encoded(_ line: [UInt8], _ place: String) throws -> String {
     let text: String
     if usesJSON {
-      guard let value = try object(line, place)["text"]?.string else {
+      guard let value = try JSON.parse(line: line, at: place)["text"]?.string else {
         throw Fault(.data, "\(place): expected an object with a string under \"text\"")
       }
       text = value
@@ -66,16 +66,10 @@ package struct TokenizeVerb: Sendable {
     return String(decoding: text, as: UTF8.self)
   }
 
-  private func object(_ line: [UInt8], _ place: String) throws(Fault) -> JSON {
-    do { return try JSON.parse(line, source: place) } catch {
-      throw error.fault(at: place, of: "line")
-    }
-  }
-
   private func decoded(_ line: [UInt8], _ place: String) throws -> String {
     let numbers: [Int?]
     if usesJSON {
-      guard let values = try object(line, place)["input_ids"]?.array else {
+      guard let values = try JSON.parse(line: line, at: place)["input_ids"]?.array else {
         throw Fault(.data, "\(place): expected an object with an array under \"input_ids\"")
       }
       numbers = values.map(\.int)

@@ -116,6 +116,7 @@ struct MergeCommand: ParsableCommand {
     }
     if common.json { Terminal.line(json) } else { Terminal.output(text) }
   }
+
   /// mergekit's sizes: `5B` is five thousand million.
   private static func bytes(_ text: String) -> Int? {
     let factors: [Character: Int] = [

@@ -49,6 +49,17 @@ package struct JSONError: Diagnosable, Equatable {
   }
 }
 
+extension JSON {
+  /// One line of a file of lines, at a place such as "rows.jsonl:7". Throws `Fault(.data)`.
+  package static func parse(
+    line: [UInt8], at place: String, limits: JSONLimits = JSONLimits()
+  ) throws(Fault) -> JSON {
+    do { return try parse(line, source: place, limits: limits) } catch {
+      throw error.fault(at: place, of: "line")
+    }
+  }
+}
+
 extension JSONError.Reason {
   var words: String {
     switch self {

@@ -11,8 +11,8 @@ internal import Synchronization
 #endif
 
 /// Thresholds of magnitude found in one pass: a sample says between which values they lie in all
-/// likelihood, and the pass counts the entries there by value and those above all together. The counts tell whether it was
-/// so; then the thresholds are exact.
+/// likelihood, and the pass counts the entries there by value and those above all together. The
+/// counts tell whether it was so; then the thresholds are exact.
 struct MagnitudeGuess {
   struct Place {
     let threshold: UInt32

@@ -32,10 +32,7 @@ package enum ConversationFile {
     for (index, line) in bytes.split(separator: 0x0A, omittingEmptySubsequences: false).enumerated()
     where line.contains(where: { $0 > 0x20 }) {
       let place = "\(path):\(index + 1)"
-      let json: JSON
-      do { json = try JSON.parse(Array(line), source: place, limits: limits) } catch {
-        throw error.fault(at: place, of: "line")
-      }
+      let json = try JSON.parse(line: Array(line), at: place, limits: limits)
       result.append(try conversation(json, place))
     }
     guard !result.isEmpty else { throw empty(path) }

@@ -68,6 +68,7 @@ package struct BranchConfiguration: Sendable {
   package var keepCheckpoints: Int
   /// Tokens of one forward pass; a step with more is cut into several and their gradients summed.
   package var tokensPerPass: Int
+  package static let usualTokens = 2048
   /// Whether a pair's prompt is computed once for both answers: the same loss, rounded differently.
   package var sharesPrompts: Bool
   /// Where reference log-probabilities are kept for the next run; nil: only in this one's checkpoints.
@@ -82,7 +83,7 @@ package struct BranchConfiguration: Sendable {
     maxSteps: Int? = nil, batchSize: Int = 8, accumulation: Int = 1, shuffle: Bool = true,
     seed: UInt64 = 42, maxGradNorm: Double = 1, l1: L1Penalty? = nil,
     activationCheckpointing: Bool = false, saveEvery: Int? = nil, keepCheckpoints: Int = 2,
-    masterWeights: Bool = true, tokensPerPass: Int = 2048, sharesPrompts: Bool = true,
+    masterWeights: Bool = true, tokensPerPass: Int = Self.usualTokens, sharesPrompts: Bool = true,
     referenceCache: ReferenceCache? = nil, fingerprint: String = ""
   ) {
     self.name = name

@@ -30,6 +30,8 @@ package final class LayerwiseTraining: @unchecked Sendable {
   private let others: [Int]
   private let layerGradient: UnsafeMutablePointer<Float>
   private let otherGradient: UnsafeMutablePointer<Float>
+  /// Where a row's gradient is made; layers share theirs, the vocabulary's rows have none.
+  private let places: [UnsafeMutablePointer<Float>?]
   private let widest: Int
   private let squares: UnsafeMutablePointer<Double>
 
@@ -119,8 +121,6 @@ package final class LayerwiseTraining: @unchecked Sendable {
     self.gradients = gradients
     places = place
   }
-
-  private let places: [UnsafeMutablePointer<Float>?]
 
   // MARK: - One step
 
