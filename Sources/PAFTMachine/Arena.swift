@@ -104,6 +104,23 @@ package final class Arena: @unchecked Sendable {
     let from = (used + Arena.hugePage - 1) & ~(Arena.hugePage - 1)
     if from < length { madvise(base + from, length - from, MADV_DONTNEED) }
   }
+
+  /// Gives whole huge pages within a stretch between two marks back to the system, `most` bytes of them,
+  /// for other memory to take their place. They stay allocated, are zero when they are touched again,
+  /// and take memory again then.
+  /// - Returns: how many bytes.
+  package func discard(_ stretch: Range<Int>, most: Int) -> Int {
+    let mask = Arena.hugePage - 1
+    let end = stretch.upperBound & ~mask
+    let from = max((stretch.lowerBound + mask) & ~mask, end - (most & ~mask))
+    guard from < end, madvise(base + from, end - from, MADV_DONTNEED) == 0 else { return 0 }
+    return end - from
+  }
+
+  /// Makes all of it zero, as it was at the start, and untouched.
+  package func clear() {
+    if madvise(base, length, MADV_DONTNEED) != 0 { memset(base, 0, used) }
+  }
 }
 
 extension Arena {

@@ -47,7 +47,17 @@ package struct PackedWeight: @unchecked Sendable {
 
   /// Packs both layouts from row-major W[out, in].
   package func pack(from weight: Matrix, on executor: Executor) {
+    packForward(from: weight, on: executor)
+    packBackward(from: weight, on: executor)
+  }
+
+  /// Packs what the forward pass multiplies by.
+  package func packForward(from weight: Matrix, on executor: Executor) {
     forward.pack(from: weight, transposed: true, on: executor)
+  }
+
+  /// Packs what input gradients multiply by, where it has memory of its own.
+  package func packBackward(from weight: Matrix, on executor: Executor) {
     backward?.pack(from: weight, transposed: false, on: executor)
   }
 

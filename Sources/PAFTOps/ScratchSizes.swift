@@ -49,6 +49,9 @@ package struct ScratchSizes: Sendable {
           : GEMM.turnedRoom(k: outputs, n: inputs, type: type, tile: tile)))
   }
 
+  /// Rows as they wait for the backward pass in bf16.
+  package func rounded(_ rows: Int, _ columns: Int) -> Int { Arena.taken(2 * rows * columns) }
+
   /// Gate and up as they wait for the backward pass in bf16.
   package func roundedGates(_ rows: Int, _ columns: Int) -> Int {
     2 * Arena.taken(2 * rows * columns)

@@ -35,6 +35,33 @@ struct ArenaTests {
     #expect(arena.peak == 64 + 448)
   }
 
+  @Test func whatIsDiscardedOrClearedIsZeroAndStaysAllocated() throws {
+    let page = Arena.hugePage
+    let arena = try Arena(capacity: 6 * page, name: "test")
+    let bytes = arena.allocate(UInt8.self, count: 5 * page)
+    let first = bytes - arena.mark + 5 * page
+    func fill() { bytes.update(repeating: 1, count: 5 * page) }
+    func zeros(_ range: Range<Int>) -> Bool { range.allSatisfy { first[$0] == 0 } }
+    let from = bytes - first
+    for (stretch, most, expected) in [
+      (from..<from + 4 * page, 4 * page, (from + page - 1) / page * page..<4 * page),
+      (page + 1..<4 * page - 1, 4 * page, 2 * page..<3 * page),
+      (page..<4 * page, 2 * page - 1, 3 * page..<4 * page),
+      (page + 1..<2 * page + 1, page, 0..<0), (page..<2 * page, page - 1, 0..<0),
+      (page..<page, page, 0..<0),
+    ] {
+      fill()
+      #expect(arena.discard(stretch, most: most) == expected.count)
+      #expect(zeros(expected))
+      let others = (from..<from + 5 * page).filter { !expected.contains($0) }
+      #expect(others.allSatisfy { first[$0] == 1 })
+    }
+    let used = arena.used
+    fill()
+    arena.clear()
+    #expect(zeros(from..<from + 5 * page) && arena.used == used)
+  }
+
   @Test func theWholeCapacityCanBeUsedToTheLastByte() throws {
     let arena = try Arena(capacity: 1001, name: "test")
     let bytes = arena.allocate(UInt8.self, count: 1001)

@@ -148,7 +148,8 @@ struct ModelGoldenTests {
   /// Rounding an operand to BF16 moves it by at most 2^-9 of itself, so a product of two by 2^-8.
   /// A layer chains four GEMMs (q/k/v, o, gate/up, down) and two in attention, the head one; first
   /// order, the errors of the chain add. The backward pass goes through the chain once more with
-  /// operands rounded again.
+  /// operands rounded again, and with three values of each layer that waited for it in BF16 (its input,
+  /// the stream between its halves, what attention computed), 2^-9 each.
   @Test("bf16 logits and gradients within bf16's step of PyTorch's", arguments: ModelFixture.names)
   func bf16(_ name: String) throws {
     for isa in tables {
@@ -163,6 +164,7 @@ struct ModelGoldenTests {
         ) { try folder.read($0, into: $1) }
         let decoder = try Decoder(folder.configuration, maxTokens: 64, on: executor)
         let bound = Double(6 * folder.configuration.layers + 1) / 256
+        let gradientBound = 2 * bound + 3 * Double(folder.configuration.layers) / 512
         try executor.withScratch { scratch in
           let batch = fixture.batch(in: scratch)
           let logits = decoder.logits(batch, store.weights, in: scratch)
@@ -182,7 +184,7 @@ struct ModelGoldenTests {
           #expect(abs(loss - fixture.loss) < bound * fixture.loss)
           for row in store.table.rows {
             let error = relativeError(flat + row.offset, try goldenGradients[row.name]!.floats())
-            #expect(error < 2 * bound, "\(isa) \(row.name): \(error)")
+            #expect(error < gradientBound, "\(isa) \(row.name): \(error)")
           }
         }
       }

@@ -88,7 +88,7 @@ struct PlanTests {
         return sum
       }
       for (key, names) in [
-        ("trained_bytes", ["weights", "adapter"]), ("optimizer_bytes", ["gradients and moments"]),
+        ("trained_bytes", ["weights", "adapter"]), ("optimizer_bytes", ["gradients", "moments"]),
         ("scratch_bytes", ["scratch"]),
       ] {
         guard let found = pages(names), let wanted = plan[key]?.int else { continue }

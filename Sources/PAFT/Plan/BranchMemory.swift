@@ -14,8 +14,11 @@ struct BranchMemory: Sendable, Equatable {
   let optimizer: Int
   /// Activations and operands of the largest pass.
   let scratch: Int
+  /// Of both: what gradients of adapters find in place of activations that the backward pass has done
+  /// with.
+  let shared: Int
 
-  var bytes: Int { trained + optimizer + scratch }
+  var bytes: Int { trained + optimizer + scratch - shared }
 
   init(
     _ c: ModelConfiguration, _ configuration: BranchConfiguration, _ shape: TrainingShape,
@@ -34,9 +37,11 @@ struct BranchMemory: Sendable, Equatable {
         table, c, keepsMaster: true, backward: true, quantizes: quantizes, sizes)
     case .lora(let lora):
       table = lora.table(c)
-      trained = table.rows.reduce(4 * table.floats) {
-        $0 + sizes.weight(outputs: $1.shape[0], inputs: $1.shape[1], backward: true)
-      }
+      trained =
+        4 * table.floats
+        + AdapterStore.operandBytes(table, keepsAll: false) {
+          sizes.weight(outputs: $0, inputs: $1, backward: true)
+        }
     }
     let keepsInitial = configuration.adaptation == .full && configuration.l1 != nil
     optimizer =
@@ -51,6 +56,13 @@ struct BranchMemory: Sendable, Equatable {
     }
     // Huge pages are touched as a whole.
     scratch = (most + Arena.hugePage - 1) / Arena.hugePage * Arena.hugePage
+    // All but the gradients of the last layer, which come first; the later passes of a step find all.
+    if case .lora = configuration.adaptation, shape.mostPasses < 2 {
+      let gone = shape.largest.map { pass.discarded($0, layers: c.layers - 1) }.min() ?? 0
+      shared = min(4 * table.floats / c.layers * (c.layers - 1), gone)
+    } else {
+      shared = 0
+    }
   }
 
   /// A model's weights as `WeightStore` keeps them.
@@ -119,11 +131,16 @@ struct PassMemory {
     head = .none
   }
 
+  /// What some layers leave, in whole huge pages.
+  func discarded(_ pass: TrainingShape.Pass, layers: Int) -> Int {
+    checkpointing ? 0 : max(0, layers * lean(pass.tokens) - 2 * Arena.hugePage)
+  }
+
   /// Forward and backward.
   func bytes(_ pass: TrainingShape.Pass) -> Int {
     let (tokens, labels) = (pass.tokens, pass.labels)
     // Each layer's output, and its input where the first one is.
-    let states = (c.layers + 1) * sizes.floats(tokens, c.hidden)
+    let states = (rounds && !checkpointing ? 2 : c.layers + 1) * sizes.floats(tokens, c.hidden)
     let rows =
       9 * labels + sizes.floats(labels, c.hidden) + 4 * labels + 24 * tokens
       + rotation(tokens)
@@ -131,16 +148,17 @@ struct PassMemory {
       keepsExponentials ? sizes.keptExponentials(rows: labels, vocabulary: c.vocabulary) : 0
     let kept = states + rows + exponentials + (checkpointing ? 0 : c.layers * lean(tokens))
     let forward =
-      transients(pass, keeps: !checkpointing) + (checkpointing ? activations(tokens) : 0)
+      checkpointing
+      ? activations(tokens) + transients(pass, keeps: false) : computed(pass)
     let head =
       2 * sizes.floats(labels, c.hidden) + 4 * labels
       + sizes.head(
         rows: labels, hidden: c.hidden, vocabulary: c.vocabulary, slopes: true, gradient: head,
         capped: c.logitCap != nil, turns: turns)
     let again =
-      checkpointing
-      ? all(tokens) + max(transients(pass, keeps: true), backward(pass)) : backward(pass)
-    return kept + max(forward, sizes.floats(tokens, c.hidden) + max(head, again, update(labels)))
+      checkpointing ? all(tokens) + max(computed(pass), backward(pass)) : backward(pass)
+    let dx = rounds && !checkpointing ? 0 : sizes.floats(tokens, c.hidden)
+    return kept + max(forward, dx + max(head, again, update(labels)))
   }
 
   /// What updates take in the backward pass: workers' blocks, a weight that is quantised again, and at
@@ -173,8 +191,28 @@ struct PassMemory {
     c.rotatesByLength ? c.ropes.count * sizes.floats(tokens, c.rotaryWidth) : 0
   }
 
-  /// Whether gate and up wait rounded.
+  /// Whether what waits does so rounded.
   private var rounds: Bool { sizes.type == .bf16 }
+
+  /// What attention reads and writes in one layer, as it is computed.
+  private func attended(_ tokens: Int) -> Int {
+    let widths =
+      [c.queryWidth] + (c.isFused ? [c.outputs(.qkv)] : [c.queryWidth, c.keyWidth, c.keyWidth])
+    return widths.reduce(0) { $0 + sizes.floats(tokens, $1) }
+  }
+
+  /// Normed inputs of one layer.
+  private func normed(_ tokens: Int) -> Int {
+    [c.norms.input, c.norms.mlpInput].filter { $0 != nil }.count * sizes.floats(tokens, c.hidden)
+  }
+
+  /// What one layer's forward pass takes besides what it leaves.
+  private func computed(_ pass: TrainingShape.Pass) -> Int {
+    guard rounds else { return transients(pass, keeps: true) }
+    let middle = sizes.floats(pass.tokens, c.hidden)
+    return middle
+      + max(attended(pass.tokens) + attentionPart(pass, keeps: true), mlpPart(pass, keeps: true))
+  }
 
   /// What one layer leaves, without its input, which is the output of the layer before it, and without
   /// what the activation multiplies.
@@ -203,28 +241,45 @@ struct PassMemory {
 
   /// What one layer keeps where what is cheap is computed again.
   private func lean(_ tokens: Int) -> Int {
-    let normed = [c.norms.input, c.norms.mlpInput].filter { $0 != nil }.count
-    return activations(tokens) + kept(tokens) - normed * sizes.floats(tokens, c.hidden)
+    let floats = activations(tokens) + kept(tokens) - normed(tokens)
+    guard rounds else { return floats }
+    let widths = [c.hidden, c.hidden, c.queryWidth, c.queryWidth + 2 * c.keyWidth]
+    return widths.reduce(floats - attended(tokens) - sizes.floats(tokens, c.hidden)) {
+      $0 + sizes.rounded(tokens, $1)
+    }
   }
 
   /// What a layer that was computed again leaves.
   private func all(_ tokens: Int) -> Int {
-    activations(tokens) + kept(tokens) + (rounds ? 0 : sizes.floats(tokens, c.intermediate))
+    rounds
+      ? lean(tokens) : activations(tokens) + kept(tokens) + sizes.floats(tokens, c.intermediate)
   }
 
   /// - Parameter keeps: whether a backward pass of these activations follows.
   private func transients(_ pass: TrainingShape.Pass, keeps: Bool) -> Int {
+    max(attentionPart(pass, keeps: keeps), mlpPart(pass, keeps: keeps))
+  }
+
+  private func mlpPart(_ pass: TrainingShape.Pass, keeps: Bool) -> Int {
     let tokens = pass.tokens
     let normed = keeps ? sizes.floats(tokens, c.hidden) : 0
-    let low = branch(tokens) + (rank > 0 ? sizes.rows(tokens, rank) : 0)
-    let mlp =
-      (keeps && !rounds ? 0 : gates(tokens)) + low
+    return (keeps && !rounds ? 0 : gates(tokens)) + low(tokens)
       + max(
         normed + operand(tokens, c.hidden),
         sizes.gatedRows(c.intermediate) + operand(tokens, c.intermediate))
+  }
+
+  private func attentionPart(_ pass: TrainingShape.Pass, keeps: Bool) -> Int {
+    let tokens = pass.tokens
+    let normed = keeps ? sizes.floats(tokens, c.hidden) : 0
     return max(
-      mlp, normed + operand(tokens, max(c.hidden, c.queryWidth)) + low,
+      normed + operand(tokens, max(c.hidden, c.queryWidth)) + low(tokens),
       attention { sizes.attentionForward(pass.lengths, $0) })
+  }
+
+  /// An adapter's part of a product, and what a norm stands behind.
+  private func low(_ tokens: Int) -> Int {
+    branch(tokens) + (rank > 0 ? sizes.rows(tokens, rank) : 0)
   }
 
   /// What attention and MLP compute, or its gradient, where a norm or a factor stands behind it.
@@ -257,15 +312,19 @@ struct PassMemory {
     let product = checkpointing && !rounds ? 0 : sizes.floats(tokens, c.intermediate)
     let gradients =
       rounds ? (c.isFused ? gates(tokens) : sizes.floats(tokens, c.intermediate)) : 0
-    let normed = checkpointing ? 0 : sizes.floats(tokens, c.hidden)
+    // Computed again, where it waits rounded in place of what it was computed of.
+    let normed = checkpointing && !rounds ? 0 : sizes.floats(tokens, c.hidden)
     let mlp =
       sizes.floats(tokens, c.intermediate)
       + max(
         branch(tokens) + product + most([.down]),
         normed + packed + gradients + sizes.floats(tokens, c.hidden) + inner)
     let attended =
-      sizes.floats(tokens, c.queryWidth)
-      + max(branch(tokens) + most([.o]), attention { sizes.attentionBackward(pass.lengths, $0) })
+      (rounds ? 2 : 1) * sizes.floats(tokens, c.queryWidth)
+      + max(
+        branch(tokens) + most([.o]),
+        (rounds ? sizes.floats(tokens, c.queryWidth + 2 * c.keyWidth) : 0)
+          + attention { sizes.attentionBackward(pass.lengths, $0) })
     let projected =
       normed + sizes.floats(tokens, c.hidden) + most(c.isFused ? [.qkv] : [.q, .k, .v])
     return max(

@@ -22,6 +22,8 @@ struct TrainingShape: Sendable {
   }
 
   let steps: Int
+  /// Passes of the step that has most.
+  private(set) var mostPasses = 0
   /// Of the whole training: tokens of its rows, as its metrics count them, and those computed.
   private(set) var tokens = 0
   private(set) var computed = 0
@@ -64,7 +66,10 @@ struct TrainingShape: Sendable {
     }
     let seen = min(steps, Self.mostSteps)
     for step in 0..<seen {
+      var passes = 0
+      defer { mostPasses = max(mostPasses, passes) }
       Self.cut(sampler.window(step), rows, most) { pass in
+        passes += 1
         tokens += pass.counted
         computed += pass.tokens
         labels += pass.labels

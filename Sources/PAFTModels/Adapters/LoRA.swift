@@ -81,38 +81,61 @@ package struct ModuleValue: Sendable, Equatable {
   }
 }
 
-/// The factors of one adapter: flat Floats that an optimizer updates, and their packed copies.
+/// The factors of one adapter: flat Floats that an optimizer updates, and their operands. Where many
+/// rows meet them, these are made layer by layer in the memory of one layer, at no cost that shows
+/// beside the products; where single tokens are generated, they are kept for all.
 package final class AdapterStore: @unchecked Sendable {
   package let configuration: LoRAConfiguration
   package let table: ParameterTable
   package let master: UnsafeMutablePointer<Float>
   private let packed: [PackedWeight]
+  private let keepsOperands: Bool
   private let model: ModelConfiguration
   package let arena: Arena
 
   /// Factors zero; `initialize` or a file fills them, `repack` makes them effective.
   package init(
-    _ configuration: LoRAConfiguration, _ model: ModelConfiguration, on executor: Executor
+    _ configuration: LoRAConfiguration, _ model: ModelConfiguration, keepsOperands: Bool = true,
+    on executor: Executor
   )
     throws
   {
     self.model = model
+    self.keepsOperands = keepsOperands
     let table = configuration.table(model)
     self.table = table
     var configuration = configuration
     configuration.targets = configuration.modules(of: model)
     self.configuration = configuration
-    var bytes = table.floats * 4 + (1 << 16)
-    for row in table.rows {
-      bytes +=
-        192 + executor.packedBytes(outputs: row.shape[0], inputs: row.shape[1], backward: true)
+    let operands = Self.operandBytes(table, keepsAll: keepsOperands) {
+      192 + executor.packedBytes(outputs: $0, inputs: $1, backward: true)
     }
+    let bytes = table.floats * 4 + operands + (1 << 16)
     let arena = try Arena(capacity: bytes, node: executor.team.place.node, name: "adapter")
     self.arena = arena
     master = arena.allocate(Float.self, count: table.floats)
-    packed = table.rows.map {
-      executor.packedWeight(in: arena, outputs: $0.shape[0], inputs: $0.shape[1], backward: true)
+    let start = arena.mark
+    var layer: Int?
+    packed = table.rows.map { row in
+      if !keepsOperands && row.layer != layer { arena.release(to: start) }
+      layer = row.layer
+      return executor.packedWeight(
+        in: arena, outputs: row.shape[0], inputs: row.shape[1], backward: true)
     }
+  }
+
+  /// Bytes of all operands, or of those of the layer that needs most.
+  package static func operandBytes(
+    _ table: ParameterTable, keepsAll: Bool, each: (_ outputs: Int, _ inputs: Int) -> Int
+  ) -> Int {
+    var (sum, most, layer) = (0, 0, Int?.none)
+    for row in table.rows {
+      if !keepsAll && row.layer != layer { sum = 0 }
+      layer = row.layer
+      sum += each(row.shape[0], row.shape[1])
+      most = max(most, sum)
+    }
+    return most
   }
 
   /// A uniform in ±1/sqrt(in) (PEFT's Kaiming-uniform with a = sqrt 5), B zero: the start is the
@@ -132,6 +155,7 @@ package final class AdapterStore: @unchecked Sendable {
   }
 
   package func repack(on executor: Executor) {
+    if !keepsOperands { return }
     for (index, row) in table.rows.enumerated() {
       packed[index].pack(
         from: Matrix(master + row.offset, rows: row.shape[0], columns: row.shape[1]), on: executor)
@@ -146,6 +170,14 @@ package final class AdapterStore: @unchecked Sendable {
       guard case .adapterA(let module) = row.role, let layer = row.layer else { continue }
       weights.layers[layer].linears[module.rawValue]!.adapter = AdapterWeights(
         a: packed[index], b: packed[index + 1], scale: configuration.scale(module, layer: layer))
+      if keepsOperands { continue }
+      for index in index...index + 1 {
+        let row = table.rows[index]
+        weights.layers[layer].factors.append(
+          LayerWeights.Factor(
+            values: Matrix(master + row.offset, rows: row.shape[0], columns: row.shape[1]),
+            operand: packed[index]))
+      }
     }
     return weights
   }

@@ -7,8 +7,13 @@ import PAFTOps
 ///
 /// Where all layers' activations wait at once, what costs nearly nothing is not among them: normed
 /// inputs and the MLP's product are computed again, from what they were computed of. With operands in
-/// bf16, gate and up wait rounded to it (`RoundedGates`), however much else is kept.
+/// bf16 nearly all of it waits rounded to it (`Rounded`, `RoundedGates`), and what is computed forward
+/// goes on as Floats in memory that is given back after each layer.
 struct LayerActivations {
+  /// The arena before all of this, behind what waits, and before what only attention needs.
+  let start: Int
+  let kept: Int
+  let attentionStart: Int
   var x: Matrix  // input, [T, hidden]
   var inputInverse: UnsafeMutablePointer<Float>
   var normed: Matrix?  // [T, hidden]; x itself where nothing is normed; nil: computed again
@@ -28,10 +33,44 @@ struct LayerActivations {
   var middleNormed: Matrix?  // as normed
   var gates: Gates?  // nil: they are kept rounded, or no backward pass follows
   var rounded: RoundedGates?
+  /// Where it is there, x, q, k, v, attention and middle hold nothing after the forward pass.
+  var waiting: Rounded?
   var product: Matrix?  // activation(gate) * up; nil: computed again
   var mlpOutput: BranchOutput?
   /// x Aᵀ of each adapted module, indexed by `Module`; no rows where there is no adapter.
   var low: UnsafeMutablePointer<Matrix>
+
+  /// What waits for the backward pass in BF16. Attention packs q, k and v to the same bits again.
+  struct Rounded {
+    let x: RoundedMatrix
+    let qkv: RoundedMatrix  // side by side
+    let attention: RoundedMatrix
+    let middle: RoundedMatrix
+
+    init(_ c: ModelConfiguration, tokens: Int, in arena: Arena) {
+      func matrix(_ columns: Int) -> RoundedMatrix {
+        RoundedMatrix(in: arena, rows: tokens, columns: columns)
+      }
+      x = matrix(c.hidden)
+      qkv = matrix(c.queryWidth + 2 * c.keyWidth)
+      attention = matrix(c.queryWidth)
+      middle = matrix(c.hidden)
+    }
+
+    func fill(from a: LayerActivations, on executor: Executor) {
+      let columns = 2 * x.columns + qkv.columns + attention.columns
+      let span = executor.begin(.rows(.copy, x.rows, columns, .forward, bytesEach: 6))
+      defer { executor.end(span) }
+      executor.parallel(x.rows, grain: 8) { range in
+        x.round(range, of: a.x, executor)
+        qkv.round(range, of: a.q, executor)
+        qkv.round(range, of: a.k, at: a.q.columns, executor)
+        qkv.round(range, of: a.v, at: a.q.columns + a.k.columns, executor)
+        attention.round(range, of: a.attention, executor)
+        middle.round(range, of: a.middle, executor)
+      }
+    }
+  }
 
   /// What attention or MLP computed, where a norm stands between it and the residual stream.
   struct BranchOutput {
@@ -67,7 +106,9 @@ struct LayerActivations {
     _ c: ModelConfiguration, _ weights: LayerWeights, of x: Matrix, _ extent: Extent,
     _ type: ComputeType, in arena: Arena
   ) {
-    let lean = extent == .lean
+    start = arena.mark
+    let rounds = extent != .forward && type == .bf16
+    let lean = extent == .lean || rounds
     let tokens = x.rows
     self.x = x
     func matrix(_ columns: Int) -> Matrix { Matrix(in: arena, rows: tokens, columns: columns) }
@@ -78,7 +119,31 @@ struct LayerActivations {
       norm.map { _ in BranchOutput(values: matrix(c.hidden), inverse: floats(tokens)) }
     }
     inputInverse = floats(tokens)
-    normed = c.norms.input == nil ? x : lean ? nil : matrix(c.hidden)
+    if c.headNorm != .none {
+      rawQ = matrix(c.queryWidth)
+      rawK = matrix(c.keyWidth)
+      queryInverse = floats(tokens * c.heads)
+      keyInverse = floats(tokens * c.keyHeads)
+    }
+    lse = floats(tokens * c.heads)
+    attentionOutput = output(c.norms.attentionOutput)
+    middleInverse = floats(tokens)
+    if rounds {
+      rounded = RoundedGates(in: arena, rows: tokens, columns: c.intermediate)
+      waiting = Rounded(c, tokens: tokens, in: arena)
+    } else if extent != .forward {
+      gates = Gates(c, tokens: tokens, in: arena)
+      product = lean ? nil : matrix(c.intermediate)
+    }
+    mlpOutput = output(c.norms.mlpOutput)
+    low = arena.allocate(Matrix.self, count: weights.linears.count)
+    for index in 0..<weights.linears.count {
+      let rank = weights.linears[index]?.adapter?.a.outputs
+      low[index] = Matrix(in: arena, rows: rank == nil ? 0 : tokens, columns: rank ?? 0)
+    }
+    let kept = arena.mark
+    middle = matrix(c.hidden)
+    attentionStart = arena.mark
     if c.isFused {
       let all = matrix(c.outputs(.qkv))
       let keys = c.queryWidth..<c.queryWidth + c.keyWidth
@@ -91,29 +156,9 @@ struct LayerActivations {
       k = matrix(c.keyWidth)
       v = matrix(c.keyWidth)
     }
-    if c.headNorm != .none {
-      rawQ = matrix(c.queryWidth)
-      rawK = matrix(c.keyWidth)
-      queryInverse = floats(tokens * c.heads)
-      keyInverse = floats(tokens * c.keyHeads)
-    }
     attention = matrix(c.queryWidth)
-    lse = floats(tokens * c.heads)
-    attentionOutput = output(c.norms.attentionOutput)
-    middle = matrix(c.hidden)
-    middleInverse = floats(tokens)
-    middleNormed = c.norms.mlpInput == nil ? middle : lean ? nil : matrix(c.hidden)
-    if extent != .forward && type == .bf16 {
-      rounded = RoundedGates(in: arena, rows: tokens, columns: c.intermediate)
-    } else if extent != .forward {
-      gates = Gates(c, tokens: tokens, in: arena)
-      product = lean ? nil : matrix(c.intermediate)
-    }
-    mlpOutput = output(c.norms.mlpOutput)
-    low = arena.allocate(Matrix.self, count: weights.linears.count)
-    for index in 0..<weights.linears.count {
-      let rank = weights.linears[index]?.adapter?.a.outputs
-      low[index] = Matrix(in: arena, rows: rank == nil ? 0 : tokens, columns: rank ?? 0)
-    }
+    normed = c.norms.input == nil && !rounds ? x : lean ? nil : matrix(c.hidden)
+    middleNormed = c.norms.mlpInput == nil && !rounds ? middle : lean ? nil : matrix(c.hidden)
+    self.kept = rounds ? kept : arena.mark
   }
 }

@@ -27,6 +27,7 @@ extension Decoder {
     attend: () -> Void
   ) {
     let c = configuration
+    w.prepare(.forward, on: executor)
     executor.withScratch { scratch in
       let packed = operand(
         a.x, w.inputNorm, normed: a.normed, inverse: a.inputInverse, w,
@@ -56,6 +57,10 @@ extension Decoder {
       residual(
         packed, .o, w, a, output: a.attentionOutput, norm: w.attentionOutputNorm, base: a.x,
         into: a.middle)
+    }
+    if let waiting = a.waiting {
+      waiting.fill(from: a, on: executor)
+      executor.scratch.release(to: a.attentionStart)
     }
     executor.withScratch { scratch in
       forwardMLP(a, w, into: output, in: scratch)
@@ -120,15 +125,22 @@ extension Decoder {
     return packed
   }
 
-  /// A block's normed input for the gradients that read it: kept, or computed again to the same bits.
+  /// What waits rounded, as Floats again.
+  private func floats(_ waiting: RoundedMatrix?, _ computed: Matrix, in scratch: Arena) -> Matrix {
+    waiting?.floats(in: scratch, on: executor) ?? computed
+  }
+
+  /// A block's normed input for the gradients that read it: kept, or computed again to the same bits;
+  /// `inPlace` where x may be overwritten.
   private func normedAgain(
-    _ kept: Matrix?, _ x: Matrix, _ norm: UnsafePointer<Float>?,
+    _ kept: Matrix?, _ x: Matrix, inPlace: Bool, _ norm: UnsafePointer<Float>?,
     inverse: UnsafeMutablePointer<Float>, for modules: [Module], _ g: LayerGradients,
     in scratch: Arena
   ) -> Matrix? {
-    guard kept == nil, let norm, modules.contains(where: { g.linears[$0.rawValue].readsInput })
-    else { return kept }
-    let normed = Matrix(in: scratch, rows: x.rows, columns: x.columns)
+    if let kept { return kept }
+    guard modules.contains(where: { g.linears[$0.rawValue].readsInput }) else { return nil }
+    guard let norm else { return x }
+    let normed = inPlace ? x : Matrix(in: scratch, rows: x.rows, columns: x.columns)
     RMSNorm.forward(
       x, weight: norm, dim: x.columns, eps: configuration.normEpsilon, into: normed,
       inverse: inverse, on: executor)
@@ -212,6 +224,7 @@ extension Decoder {
     _ layer: Int, _ a: LayerActivations, _ w: LayerWeights, _ g: LayerGradients, _ batch: Batch,
     dx: Matrix, needsInput: Bool
   ) {
+    w.prepare(.backward, on: executor)
     executor.withScratch { scratch in
       backwardMLP(a, w, g, dx: dx, in: scratch)
     }
@@ -242,9 +255,10 @@ extension Decoder {
       gradient(dy, .down, x: product, w, g, a, into: dproduct, accumulate: false)
     }
     let modules: [Module] = c.isFused ? [.gateUp] : [.gate, .up]
+    let middle = floats(a.waiting?.middle, a.middle, in: scratch)
     let normed = normedAgain(
-      a.middleNormed, a.middle, w.mlpInputNorm, inverse: a.middleInverse, for: modules, g,
-      in: scratch)
+      a.middleNormed, middle, inPlace: a.waiting != nil, w.mlpInputNorm, inverse: a.middleInverse,
+      for: modules, g, in: scratch)
     /// The products' input gradient: of the norm before them, or of the residual stream itself.
     func target() -> Matrix {
       w.mlpInputNorm == nil ? dx : Matrix(in: scratch, rows: tokens, columns: c.hidden)
@@ -286,8 +300,9 @@ extension Decoder {
         dup, .up, packed: packed.up, x: normed, w, g, a, into: dnormed, accumulate: true)
     }
     if let norm = w.mlpInputNorm {
+      a.waiting?.middle.load(into: middle, on: executor)
       RMSNorm.backward(
-        dnormed, x: a.middle, weight: norm, dim: c.hidden, inverse: a.middleInverse, into: dx,
+        dnormed, x: middle, weight: norm, dim: c.hidden, inverse: a.middleInverse, into: dx,
         dweight: g.mlpInputNorm, assign: false, on: executor)
     }
   }
@@ -303,18 +318,21 @@ extension Decoder {
     let dq =
       dqkv?.columns(0..<c.queryWidth) ?? Matrix(in: scratch, rows: tokens, columns: c.queryWidth)
     let dk = dqkv?.columns(keys) ?? Matrix(in: scratch, rows: tokens, columns: c.keyWidth)
+    let values = keys.upperBound..<keys.upperBound + c.keyWidth
     let dv =
-      dqkv?.columns(keys.upperBound..<keys.upperBound + c.keyWidth)
-      ?? Matrix(in: scratch, rows: tokens, columns: c.keyWidth)
+      dqkv?.columns(values) ?? Matrix(in: scratch, rows: tokens, columns: c.keyWidth)
     executor.withScratch { scratch in
+      let attention = floats(a.waiting?.attention, a.attention, in: scratch)
       let dattention = Matrix(in: scratch, rows: tokens, columns: c.queryWidth)
       executor.withScratch { scratch in
         let dy = branchGradient(
           dx, a.attentionOutput, w.attentionOutputNorm, g.attentionOutputNorm, in: scratch)
-        gradient(dy, .o, x: a.attention, w, g, a, into: dattention, accumulate: false)
+        gradient(dy, .o, x: attention, w, g, a, into: dattention, accumulate: false)
       }
+      let qkv = a.waiting?.qkv.floats(in: scratch, on: executor)
       Attention.backward(
-        dOutput: dattention, output: a.attention, q: a.q, k: a.k, v: a.v, lse: a.lse,
+        dOutput: dattention, output: attention, q: qkv?.columns(0..<c.queryWidth) ?? a.q,
+        k: qkv?.columns(keys) ?? a.k, v: qkv?.columns(values) ?? a.v, lse: a.lse,
         sequences: batch.sequences, shape: c.attention(layer: layer), dq: dq, dk: dk, dv: dv,
         on: executor)
     }
@@ -335,8 +353,9 @@ extension Decoder {
     } else if needsInput || g.inputNorm != nil {
       target = Matrix(in: scratch, rows: tokens, columns: c.hidden)
     }
+    let x = floats(a.waiting?.x, a.x, in: scratch)
     let normed = normedAgain(
-      a.normed, a.x, w.inputNorm, inverse: a.inputInverse,
+      a.normed, x, inPlace: a.waiting != nil, w.inputNorm, inverse: a.inputInverse,
       for: dqkv == nil ? [.q, .k, .v] : [.qkv], g, in: scratch)
     if let dqkv {
       gradient(dqkv, .qkv, x: normed, w, g, a, into: target, accumulate: adds)
@@ -346,8 +365,9 @@ extension Decoder {
       gradient(dv, .v, x: normed, w, g, a, into: target, accumulate: true)
     }
     if let target, let norm = w.inputNorm {
+      a.waiting?.x.load(into: x, on: executor)
       RMSNorm.backward(
-        target, x: a.x, weight: norm, dim: c.hidden, inverse: a.inputInverse, into: dx,
+        target, x: x, weight: norm, dim: c.hidden, inverse: a.inputInverse, into: dx,
         dweight: g.inputNorm, assign: false, on: executor)
     }
   }

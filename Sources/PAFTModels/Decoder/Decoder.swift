@@ -23,6 +23,8 @@ package final class Decoder {
   private var layers: [LayerActivations] = []
   /// Layer inputs kept under checkpointing, and the last layer's output.
   private var inputs: [Matrix] = []
+  /// Memory of a hidden state that nobody reads after the forward pass.
+  private var spare: Matrix?
 
   package init(
     _ configuration: ModelConfiguration, maxTokens: Int, checkpointing: Bool = false,
@@ -97,10 +99,13 @@ package final class Decoder {
     layers.removeAll(keepingCapacity: true)
     inputs.removeAll(keepingCapacity: true)
     var x = Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
+    // Where inputs wait rounded, two states are enough.
+    let alternates = !checkpointing && executor.compute == .bf16
+    spare = alternates ? Matrix(in: scratch, rows: batch.tokens, columns: c.hidden) : nil
     prepareRotation(batch) { Int(batch.positions[batch.sequences[$0].upperBound - 1]) + 1 }
     embed(batch, weights, into: x)
     for layer in 0..<c.layers {
-      let output = Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
+      let output = spare ?? Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
       if checkpointing {
         inputs.append(x)
         let mark = scratch.mark
@@ -111,7 +116,9 @@ package final class Decoder {
         let kept = activations(weights.layers[layer], of: x, .lean)
         layers.append(kept)
         forward(layer, kept, weights.layers[layer], batch, into: output)
+        scratch.release(to: kept.kept)
       }
+      if alternates { spare = x }
       x = output
     }
     return x
@@ -230,7 +237,7 @@ package final class Decoder {
     if batch.labels == 0 { return }
     let c = configuration
     executor.withScratch { scratch in
-      let dx = Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
+      let dx = spare ?? Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
       Elementwise.zero(dx.base, count: batch.tokens * c.hidden, on: executor)
       executor.withScratch { scratch in
         let (source, normed, inverse) = labelled(hidden, batch, weights)
@@ -267,6 +274,7 @@ package final class Decoder {
         }
         executor.end(span)
       }
+      var untouched = checkpointing ? 0 : gradients.untouched
       for layer in (0..<c.layers).reversed() {
         let needsInput = layer > 0 || gradients.embedding != nil || gradients.defersVocabulary
         executor.withScratch { scratch in
@@ -274,6 +282,7 @@ package final class Decoder {
           if checkpointing {
             kept = activations(weights.layers[layer], of: inputs[layer], .all)
             forward(layer, kept, weights.layers[layer], batch, into: nil)
+            scratch.release(to: kept.kept)
           } else {
             kept = layers[layer]
           }
@@ -282,6 +291,10 @@ package final class Decoder {
             needsInput: needsInput)
         }
         finished(layer)
+        if untouched > 0 {
+          let end = layer + 1 < c.layers ? layers[layer + 1].start : layers[layer].kept
+          untouched -= scratch.discard(layers[layer].start..<end, most: untouched)
+        }
       }
       if gradients.defersVocabulary {
         if c.embeddingScale != 1 { Elementwise.scale(dx, by: c.embeddingScale, on: executor) }

@@ -50,8 +50,28 @@ package struct LayerWeights: @unchecked Sendable {
   package var keyNorm: UnsafePointer<Float>?
   /// Indexed by `Module`; nil for those the model does not have.
   package var linears: [LinearWeights?]
+  /// The factors of this layer's adapters, where their operands share their memory with other layers'
+  /// and are made when the layer's turn comes.
+  var factors: [Factor] = []
 
   package init() { linears = .init(repeating: nil, count: Module.allCases.count) }
+
+  struct Factor {
+    let values: Matrix
+    let operand: PackedWeight
+  }
+
+  enum Pass { case forward, backward }
+
+  /// Makes the operands of the adapters, where none are kept.
+  func prepare(_ pass: Pass, on executor: Executor) {
+    for factor in factors {
+      switch pass {
+      case .forward: factor.operand.packForward(from: factor.values, on: executor)
+      case .backward: factor.operand.packBackward(from: factor.values, on: executor)
+      }
+    }
+  }
 
   /// An unfilled left operand for the layers of some neighbouring modules, which share their input.
   func operand(
@@ -124,6 +144,9 @@ package struct Gradients: @unchecked Sendable {
   /// Whether head and embedding are trained without a sink: whoever calls `Decoder.backward` makes
   /// their gradients from what it leaves.
   package var defersVocabulary = false
+  /// Bytes of the sinks that no page was touched of yet. As many of the activations' are given back
+  /// while they are written, so that both are never in memory as a whole.
+  package var untouched = 0
 
   /// The sinks of the rows of `table`, laid out over a flat buffer. A tied head adds into the
   /// embedding's gradient.

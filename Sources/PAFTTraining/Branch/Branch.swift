@@ -281,7 +281,7 @@ package final class Branch {
     if let layerwise = trainable.layerwise {
       layerwise.begin(step: step, learningRate: report.learningRate)
     } else {
-      Elementwise.zero(trainable.gradient, count: trainable.floats, on: executor)
+      trainable.clearGradient(on: executor)
     }
     switch data {
     case .sequences(let examples):

@@ -27,6 +27,12 @@ package final class Trainable: @unchecked Sendable {
   package let initial: UnsafePointer<Float>?
   private let store: Store
   private let arena: Arena?
+  /// Of the gradients alone: cleared by giving its pages back, which they find again in the backward
+  /// pass as that of activations goes. Nil where that would cost more than it saves: a gradient as
+  /// large as the model.
+  private let gradientArena: Arena?
+  /// Bytes of gradients that were cleared and not written since.
+  private var untouched = 0
 
   /// Of values and gradients in Float, which trained operands do without.
   private struct Buffers {
@@ -48,7 +54,7 @@ package final class Trainable: @unchecked Sendable {
   package var memory: [Arena] {
     switch store {
     case .full: weights.memory + [arena ?? layerwise!.arena]
-    case .adapter(let store): [store.arena, arena!]
+    case .adapter(let store): [store.arena, arena!, gradientArena!]
     }
   }
 
@@ -82,7 +88,7 @@ package final class Trainable: @unchecked Sendable {
     _ lora: LoRAConfiguration, beside base: Weights, _ c: ModelConfiguration,
     optimizer: Optimizer, seed: UInt64, on executor: Executor
   ) throws -> Trainable {
-    let store = try AdapterStore(lora, c, on: executor)
+    let store = try AdapterStore(lora, c, keepsOperands: false, on: executor)
     store.initialize(CounterRandom(seed: seed).stream("lora"))
     store.repack(on: executor)
     return try Trainable(
@@ -125,7 +131,7 @@ package final class Trainable: @unchecked Sendable {
     store = .full(layerwise.store)
     table = layerwise.store.table
     weights = layerwise.store.weights
-    (buffers, arena, initial) = (nil, nil, nil)
+    (buffers, arena, gradientArena, initial) = (nil, nil, nil, nil)
     (first, second, eightBit) = (layerwise.first, layerwise.second, layerwise.eightBit)
   }
 
@@ -138,11 +144,16 @@ package final class Trainable: @unchecked Sendable {
     self.table = table
     layerwise = nil
     self.weights = weights
+    let (bytes, node) = (table.floats * 4 + 64, executor.team.place.node)
+    var isAdapter = false
+    if case .adapter = store { isAdapter = true }
+    gradientArena = isAdapter ? try Arena(capacity: bytes, node: node, name: "gradients") : nil
     let arena = try Arena(
-      capacity: (keepsInitial ? 2 : 1) * (table.floats * 4 + 64) + optimizer.momentBytes(table),
-      node: executor.team.place.node, name: "gradients and moments")
+      capacity: ((isAdapter ? 0 : 1) + (keepsInitial ? 1 : 0)) * bytes
+        + optimizer.momentBytes(table),
+      node: node, name: isAdapter ? "moments" : "gradients and moments")
     self.arena = arena
-    let gradient = arena.allocate(Float.self, count: table.floats)
+    let gradient = (gradientArena ?? arena).allocate(Float.self, count: table.floats)
     first = optimizer.momentCount > 0 ? arena.allocate(Float.self, count: table.floats) : nil
     second = optimizer.momentCount > 1 ? arena.allocate(Float.self, count: table.floats) : nil
     eightBit =
@@ -160,6 +171,16 @@ package final class Trainable: @unchecked Sendable {
       values: values, gradient: gradient, gradients: Gradients(table, at: gradient, c))
   }
 
+  /// Makes the gradients zero.
+  func clearGradient(on executor: Executor) {
+    if let gradientArena {
+      gradientArena.clear()
+      untouched = 4 * floats
+    } else {
+      Elementwise.zero(gradient, count: floats, on: executor)
+    }
+  }
+
   /// A backward pass into the gradients, or, without masters, the step's pass and its update.
   func backward(
     _ decoder: Decoder, _ hidden: Matrix, _ batch: Batch, rows: HeadLoss.Rows, scored: Bool,
@@ -169,9 +190,12 @@ package final class Trainable: @unchecked Sendable {
       layerwise.backward(
         decoder, hidden, batch, rows: rows, scored: scored, coefficients: coefficients)
     } else {
+      var gradients = floatBuffers.gradients
+      gradients.untouched = untouched
+      untouched = 0
       decoder.backward(
         hidden, batch, weights, rows: rows, scored: scored, coefficients: coefficients,
-        into: floatBuffers.gradients)
+        into: gradients)
     }
   }
 

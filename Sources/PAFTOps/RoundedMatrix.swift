@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import PAFTKernels
+import PAFTMachine
+
+/// Rows that wait for a backward pass in BF16: half the memory. Operands of products are rounded to BF16
+/// when they are packed, so that those made of these rows are the same; what is computed of them
+/// otherwise has one rounding more, of 2^-9 of each value at most.
+package struct RoundedMatrix: @unchecked Sendable, BitwiseCopyable {
+  package let base: UnsafeMutablePointer<UInt16>
+  package let rows: Int
+  package let columns: Int
+
+  package init(in arena: Arena, rows: Int, columns: Int) {
+    base = arena.allocate(UInt16.self, count: max(1, rows * columns))
+    self.rows = rows
+    self.columns = columns
+  }
+
+  /// Rounds some rows of `source`, into the columns from `first` on: a worker's share.
+  @inline(__always)
+  package func round(
+    _ range: Range<Int>, of source: Matrix, at first: Int = 0, _ executor: Executor
+  ) {
+    let isFlat = source.isFlat && source.columns == columns
+    let step = isFlat ? max(1, range.count) : 1
+    for row in stride(from: range.lowerBound, to: range.upperBound, by: step) {
+      executor.kernels.vectors.toBF16(
+        base + row * columns + first, source.row(row), step * source.columns, 0)
+    }
+  }
+
+  /// The rows as Floats.
+  package func load(into target: Matrix, on executor: Executor) {
+    let span = executor.begin(.rows(.copy, rows, columns, .backward, bytesEach: 6))
+    defer { executor.end(span) }
+    precondition(target.rows == rows && target.columns == columns && target.isFlat)
+    executor.parallel(rows, grain: 8) { range in
+      executor.kernels.vectors.fromBF16(
+        target.row(range.lowerBound), base + range.lowerBound * columns, range.count * columns, 0)
+    }
+  }
+
+  /// The same in new memory.
+  package func floats(in arena: Arena, on executor: Executor) -> Matrix {
+    let target = Matrix(in: arena, rows: rows, columns: columns)
+    load(into: target, on: executor)
+    return target
+  }
+}
