@@ -4,7 +4,7 @@
 Only the standard library. A recipe is a dict as its YAML would be; a recipe with one branch is run by
 `paft sft` or `paft align`, one with two by `paft run`.
 """
-import contextlib, json, os, pathlib, resource, shlex, shutil, signal, subprocess, sys, tempfile
+import contextlib, json, os, pathlib, resource, shlex, shutil, signal, subprocess, sys, tempfile, time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Put before every command, such as "chrt -r 5" on a machine that is shared.
@@ -81,7 +81,7 @@ class Paft:
 
 
 class Run:
-    """A command that ended: its code, output, peak memory and CPU time as the kernel counted them."""
+    """A command that ended: its code, output and seconds, peak memory and CPU time as the kernel counted them."""
 
     def __init__(self, command, groups=(), check=True):
         def enter():
@@ -89,8 +89,10 @@ class Run:
                 pathlib.Path(group, "cgroup.procs").write_text(str(os.getpid()))
 
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+            started = time.monotonic()
             process = subprocess.Popen(command, stdout=out, stderr=errors, preexec_fn=enter)
             _, status, usage = os.wait4(process.pid, 0)
+            self.seconds = time.monotonic() - started
             process.returncode = self.code = os.waitstatus_to_exitcode(status)
             self.peak = usage.ru_maxrss * 1024
             self.cpu = usage.ru_utime + usage.ru_stime

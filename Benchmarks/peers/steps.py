@@ -15,9 +15,10 @@ medians of the rounds. Losses of both stand beside each other: they must agree.
 PyTorch runs the loop that transformers, peft and TRL would run, without their trainers' overhead: the
 transformers model with SDPA, peft's LoRA with factors in Float over a bfloat16 base (or Float
 weights under autocast, `--adapter full`), the causal LM loss of transformers for SFT, TRL's
-concatenated forward pass and its log-softmax of chosen labels for DPO, clipping, fused AdamW. glibc keeps
-freed memory and asks for huge pages. The reference of DPO is computed before the measured steps, as paft
-does; `--reference step` computes it in each step, which is TRL's default.
+concatenated forward pass and its log-softmax of chosen labels for DPO, clipping, fused AdamW. Its memory is
+glibc's as it comes (`--allocator stock`), or freed memory is kept and lies in huge pages (`tuned`), which
+only who knows of it asks for. DPO's reference is computed in each step, which is TRL's default;
+`--reference before` computes it before the measured steps, as paft does.
 
 Tokens are counted as a trainer counts them that computes every sequence in full: batch x length for
 SFT, 2 x batch x length for DPO.
@@ -59,7 +60,7 @@ MODELS = {
 
 FIELDS = [
     "model", "objective", "adapter", "rank", "base_dtype", "length", "batch", "threads",
-    "reference", "rounds", "steps", "paft_tokens_per_second", "torch_tokens_per_second", "ratio", "paft_peak_mib",
+    "reference", "allocator", "rounds", "steps", "paft_tokens_per_second", "torch_tokens_per_second", "ratio", "paft_peak_mib",
     "torch_peak_mib", "memory_ratio", "paft_loss", "torch_loss", "paft_commit", "torch",
     "transformers", "peft", "cores",
 ]  # fmt: skip
@@ -83,8 +84,10 @@ def flags(parser):
     parser.add_argument("--batch", type=int, default=1, help="rows or pairs of a step")
     parser.add_argument("--labelled", type=float, default=0.5,
                         help="share of a sequence, at its end, that is the answer")
-    parser.add_argument("--reference", choices=["before", "step"], default="before",
+    parser.add_argument("--reference", choices=["step", "before"], default="step",
                         help="when PyTorch computes DPO's reference")
+    parser.add_argument("--allocator", choices=["stock", "tuned"], default="stock",
+                        help="PyTorch's memory: as it comes, or kept and in huge pages")
     parser.add_argument("--steps", type=int, default=3, help="measured steps of a round")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
 
@@ -192,14 +195,17 @@ def commit(paft):
 def run_torch(options, model, data):
     environment = os.environ | {
         "OMP_NUM_THREADS": str(options.threads),
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=68719476736"
-        ":glibc.malloc.mmap_threshold=68719476736:glibc.malloc.arena_max=1",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TRANSFORMERS_VERBOSITY": "error",
         "PYTHONWARNINGS": "ignore",
     }
+    if options.allocator == "tuned":
+        environment["GLIBC_TUNABLES"] = (
+            "glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=68719476736"
+            ":glibc.malloc.mmap_threshold=68719476736:glibc.malloc.arena_max=1"
+        )
     command = [sys.executable, __file__, "torch", "--folder", str(model), "--data", str(data)]
     for name in ["objective", "adapter", "rank", "batch", "steps", "threads", "reference"]:
         command += [f"--{name}", str(getattr(options, name))]
@@ -318,7 +324,7 @@ def run_cell(options):
 
     row = {name: getattr(options, name) for name in
            ["model", "objective", "adapter", "rank", "base_dtype", "length", "batch", "threads",
-            "reference", "rounds", "steps"]}  # fmt: skip
+            "reference", "allocator", "rounds", "steps"]}  # fmt: skip
     for name in results:
         row[f"{name}_tokens_per_second"] = round_to(tokens / median(name, 0))
         row[f"{name}_peak_mib"] = round_to(median(name, 1))
@@ -348,15 +354,17 @@ def table(options):
     # The newest row of a cell counts.
     cells = {}
     for row in rows:
-        cells[tuple(row[name] for name in FIELDS[:9])] = row
+        cells[tuple(row[name] for name in FIELDS[:10])] = row
     print("| job | tokens x rows | threads | PyTorch tokens/s | paft tokens/s | ratio "
           "| PyTorch MiB | paft MiB | memory | loss PyTorch, paft |")  # fmt: skip
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|---|")
     for row in cells.values():
         how = f"LoRA r={row['rank']}" if row["adapter"] == "lora" else row["adapter"]
         base = f", {row['base_dtype']} {'base' if row['adapter'] == 'lora' else 'products'}"
-        if row["objective"] == "dpo" and row["reference"] == "step":
-            base += ", PyTorch's reference in the step"
+        if row["objective"] == "dpo" and row["reference"] == "before":
+            base += ", PyTorch's reference known"
+        if row["allocator"] == "tuned":
+            base += ", PyTorch's memory kept"
         print(
             f"| {row['model']} {row['objective'].upper()} {how}{base} "
             f"| {row['length']} x {row['batch']} | {row['threads']} "

@@ -22,13 +22,11 @@ struct AdapterTests {
       let expected = try golden["logits.0"]!.floats()
       executor.withScratch { scratch in
         let batch = fixture.batch(in: scratch, only: 0)
-        let rows = scratch.allocate(Int32.self, count: batch.tokens)
-        for row in 0..<batch.tokens { rows[row] = Int32(row) }
         let logits = Matrix(
           in: scratch, rows: batch.tokens, columns: model.configuration.vocabulary)
         func error(_ weights: Weights) -> Double {
-          let hidden = decoder.inference(batch, weights)
-          decoder.logits(hidden, rows: rows, count: batch.tokens, weights, into: logits)
+          let hidden = decoder.inference(batch, weights, finishing: nil)
+          decoder.logits(hidden, weights, into: logits)
           return relativeError(logits.base, expected)
         }
         #expect(error(model.weights) < 1e-4)

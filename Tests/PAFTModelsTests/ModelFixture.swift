@@ -93,10 +93,8 @@ extension Decoder {
 
   /// The logits of every token of a batch.
   func logits(_ batch: Batch, _ weights: Weights, in scratch: Arena) -> Matrix {
-    let rows = scratch.allocate(Int32.self, count: batch.tokens)
-    for row in 0..<batch.tokens { rows[row] = Int32(row) }
     let logits = Matrix(in: scratch, rows: batch.tokens, columns: configuration.vocabulary)
-    self.logits(inference(batch, weights), rows: rows, count: batch.tokens, weights, into: logits)
+    self.logits(inference(batch, weights, finishing: nil), weights, into: logits)
     return logits
   }
 }

@@ -60,9 +60,11 @@ struct ProfileTests {
       for (index, (outputs, inputs)) in sizes.modules.enumerated() {
         // Nothing is trained beneath the first q, k and v of a frozen base.
         let isFirst = !isFull && layer == 0 && index < 3
-        gemm += 2 * tokens * outputs * inputs * (isFull ? 3 : isFirst ? 1 : 2)
+        // And from the last attention on there are only rows with a label.
+        let rows = layer == sizes.layers - 1 && index >= 3 ? labels : tokens
+        gemm += 2 * rows * outputs * inputs * (isFull ? 3 : isFirst ? 1 : 2)
         if !isFull {
-          gemm += 2 * tokens * rank * (3 * outputs + (isFirst ? 2 : 3) * inputs)
+          gemm += 2 * rows * rank * (3 * outputs + (isFirst ? 2 : 3) * inputs)
         }
       }
     }

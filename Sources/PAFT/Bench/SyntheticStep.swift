@@ -100,7 +100,7 @@ package struct StepSettings: Sendable, Equatable {
     let scores =
       Double(prompts) * Work.pairs(shared) + Double(sequences) * Work.pairs(own, before: shared)
     let adapter = isFull ? nil : LoRAConfiguration(rank: rank)
-    let products = c.productOperations(adapter) * tokens
+    let products = c.productOperations(adapter, tokens: tokens, labels: Double(headRows))
     let attention =
       Double(c.layers)
       * [Pass.forward, .backward].reduce(0.0) {

@@ -4,24 +4,33 @@ import PAFTModels
 
 /// The arithmetic of training that a model's shape decides, for plans and benchmarks alike.
 extension ModelConfiguration {
-  /// Weights of all linear layers of the blocks.
-  var linearWeights: Double {
-    modules.reduce(0) {
-      $0 + Double(layers) * Double(outputs($1)) * Double(inputs($1))
+  /// Products of a weight's value and a token's in the linear layers of the blocks: `labels` of the
+  /// `tokens` leave the last block, and only they pass what follows its attention.
+  func linearProducts(_ tokens: Double, labels: Double) -> Double {
+    products(tokens, labels: labels, in: modules) { Double(outputs($0)) * Double(inputs($0)) }
+  }
+
+  private func products(
+    _ tokens: Double, labels: Double, in modules: [Module], _ values: (Module) -> Double
+  ) -> Double {
+    modules.reduce(0) { sum, module in
+      let last = module.precedesAttention ? tokens : labels
+      return sum + (Double(layers - 1) * tokens + last) * values(module)
     }
   }
 
-  /// Operations of a token's products in the blocks, forward and backward. A frozen base has no
-  /// gradient of weights, and none beneath its first layer's inputs.
+  /// Operations of the products in the blocks, forward and backward. A frozen base has no gradient of
+  /// weights, and none beneath its first layer's inputs.
   ///
   /// - Parameter adapter: nil trains the weights themselves.
-  func productOperations(_ adapter: LoRAConfiguration?) -> Double {
-    guard let adapter else { return 6 * linearWeights }
-    let low = adapter.modules(of: self).reduce(0.0) {
-      $0 + Double(layers * adapter.rank) * Double(outputs($1) + inputs($1))
+  func productOperations(_ adapter: LoRAConfiguration?, tokens: Double, labels: Double) -> Double {
+    let linear = linearProducts(tokens, labels: labels)
+    guard let adapter else { return 6 * linear }
+    let low = products(tokens, labels: labels, in: adapter.modules(of: self)) {
+      Double(adapter.rank) * Double(outputs($0) + inputs($0))
     }
-    let first = Double(hidden) * Double(queryWidth + 2 * keyWidth)
-    return 4 * linearWeights - 2 * first + 6 * low
+    let first = Double(hidden) * Double(queryWidth + 2 * keyWidth) * tokens
+    return 4 * linear - 2 * first + 6 * low
   }
 
   /// Operations of a labelled row in the head: its loss, and the gradients of what is trained.

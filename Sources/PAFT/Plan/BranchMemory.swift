@@ -133,25 +133,29 @@ struct PassMemory {
 
   /// What some layers leave, in whole huge pages.
   func discarded(_ pass: TrainingShape.Pass, layers: Int) -> Int {
-    checkpointing ? 0 : max(0, layers * lean(pass.tokens) - 2 * Arena.hugePage)
+    checkpointing ? 0 : max(0, layers * lean(pass.tokens, pass.tokens) - 2 * Arena.hugePage)
   }
 
   /// Forward and backward.
   func bytes(_ pass: TrainingShape.Pass) -> Int {
     let (tokens, labels) = (pass.tokens, pass.labels)
-    // Each layer's output, and its input where the first one is.
-    let states = (rounds && !checkpointing ? 2 : c.layers + 1) * sizes.floats(tokens, c.hidden)
+    // What goes into each layer, where it waits as it is, and of the last one the rows that it finishes.
+    let states =
+      rounds && !checkpointing
+      ? 2 * sizes.floats(tokens, c.hidden)
+      : c.layers * sizes.floats(tokens, c.hidden) + sizes.floats(labels, c.hidden)
     let rows =
       9 * labels + sizes.floats(labels, c.hidden) + 4 * labels + 24 * tokens
       + rotation(tokens)
     let exponentials =
       keepsExponentials ? sizes.keptExponentials(rows: labels, vocabulary: c.vocabulary) : 0
-    let kept = states + rows + exponentials + (checkpointing ? 0 : c.layers * lean(tokens))
+    let layers = (c.layers - 1) * lean(tokens, tokens) + lean(tokens, labels)
+    let kept = states + rows + exponentials + (checkpointing ? 0 : layers)
     let forward =
       checkpointing
-      ? activations(tokens) + transients(pass, keeps: false) : computed(pass)
+      ? activations(tokens, tokens) + transients(pass, keeps: false) : computed(pass)
     let head =
-      2 * sizes.floats(labels, c.hidden) + 4 * labels
+      sizes.floats(labels, c.hidden) + 4 * labels
       + sizes.head(
         rows: labels, hidden: c.hidden, vocabulary: c.vocabulary, slopes: true, gradient: head,
         capped: c.logitCap != nil, turns: turns)
@@ -179,11 +183,11 @@ struct PassMemory {
     let (tokens, labels) = (pass.tokens, pass.labels)
     let states = 2 * sizes.floats(tokens, c.hidden) + 9 * labels + 24 * tokens + rotation(tokens)
     let head =
-      2 * sizes.floats(labels, c.hidden)
+      sizes.floats(labels, c.hidden)
       + sizes.head(
         rows: labels, hidden: c.hidden, vocabulary: c.vocabulary, slopes: false, gradient: .none,
         capped: c.logitCap != nil)
-    return states + max(activations(tokens) + transients(pass, keeps: false), head)
+    return states + max(activations(tokens, tokens) + transients(pass, keeps: false), head)
   }
 
   /// Cosines and sines of a pass, where sequences' lengths decide them.
@@ -201,11 +205,6 @@ struct PassMemory {
     return widths.reduce(0) { $0 + sizes.floats(tokens, $1) }
   }
 
-  /// Normed inputs of one layer.
-  private func normed(_ tokens: Int) -> Int {
-    [c.norms.input, c.norms.mlpInput].filter { $0 != nil }.count * sizes.floats(tokens, c.hidden)
-  }
-
   /// What one layer's forward pass takes besides what it leaves.
   private func computed(_ pass: TrainingShape.Pass) -> Int {
     guard rounds else { return transients(pass, keeps: true) }
@@ -215,17 +214,23 @@ struct PassMemory {
   }
 
   /// What one layer leaves, without its input, which is the output of the layer before it, and without
-  /// what the activation multiplies.
-  private func activations(_ tokens: Int) -> Int {
-    var widths = [c.hidden, c.queryWidth, c.heads, 1, 1]
+  /// what the activation multiplies. `rows`: those that it finishes.
+  private func activations(_ tokens: Int, _ rows: Int) -> Int {
+    var widths = [c.queryWidth, c.heads, 1]
     widths += c.isFused ? [c.outputs(.qkv)] : [c.queryWidth, c.keyWidth, c.keyWidth]
-    for norm in [c.norms.input, c.norms.mlpInput] where norm != nil { widths.append(c.hidden) }
+    if c.norms.input != nil { widths.append(c.hidden) }
     // Before the head norm, and what it divided by.
     if c.headNorm != .none { widths += [c.queryWidth, c.keyWidth, c.heads, c.keyHeads] }
+    var finished = [c.hidden, 1]
+    if c.norms.mlpInput != nil { finished.append(c.hidden) }
     for norm in [c.norms.attentionOutput, c.norms.mlpOutput] where norm != nil {
-      widths += [c.hidden, 1]
+      finished += [c.hidden, 1]
     }
-    return widths.reduce(adapted * sizes.floats(tokens, rank)) { $0 + sizes.floats(tokens, $1) }
+    let attending = min(adapted, c.isFused ? 1 : 3)
+    return widths.reduce(attending * sizes.floats(tokens, rank)) { $0 + sizes.floats(tokens, $1) }
+      + finished.reduce((adapted - attending) * sizes.floats(rows, rank)) {
+        $0 + sizes.floats(rows, $1)
+      }
   }
 
   /// Gate and up as they are computed.
@@ -240,19 +245,23 @@ struct PassMemory {
   }
 
   /// What one layer keeps where what is cheap is computed again.
-  private func lean(_ tokens: Int) -> Int {
-    let floats = activations(tokens) + kept(tokens) - normed(tokens)
+  private func lean(_ tokens: Int, _ rows: Int) -> Int {
+    let floats =
+      activations(tokens, rows) + kept(rows)
+      - (c.norms.input == nil ? 0 : sizes.floats(tokens, c.hidden))
+      - (c.norms.mlpInput == nil ? 0 : sizes.floats(rows, c.hidden))
     guard rounds else { return floats }
-    let widths = [c.hidden, c.hidden, c.queryWidth, c.queryWidth + 2 * c.keyWidth]
-    return widths.reduce(floats - attended(tokens) - sizes.floats(tokens, c.hidden)) {
-      $0 + sizes.rounded(tokens, $1)
-    }
+    let widths = [c.hidden, c.queryWidth, c.queryWidth + 2 * c.keyWidth]
+    return widths.reduce(
+      floats - attended(tokens) - sizes.floats(rows, c.hidden) + sizes.rounded(rows, c.hidden)
+    ) { $0 + sizes.rounded(tokens, $1) }
   }
 
   /// What a layer that was computed again leaves.
   private func all(_ tokens: Int) -> Int {
     rounds
-      ? lean(tokens) : activations(tokens) + kept(tokens) + sizes.floats(tokens, c.intermediate)
+      ? lean(tokens, tokens)
+      : activations(tokens, tokens) + kept(tokens) + sizes.floats(tokens, c.intermediate)
   }
 
   /// - Parameter keeps: whether a backward pass of these activations follows.

@@ -59,15 +59,17 @@ struct TimePlan: Sendable {
     let adapter: LoRAConfiguration? =
       if case .lora(let lora) = configuration.adaptation { lora } else { nil }
     total +=
-      c.productOperations(adapter) * tokens
+      c.productOperations(adapter, tokens: tokens, labels: labels)
       + c.headOperations(isTrained: adapter == nil) * labels
     // The head's logits once more, for a gradient that is not kept.
     if !configuration.masterWeights { total += 2 * Double(c.hidden * c.vocabulary) * labels }
-    if configuration.activationCheckpointing { total += 2 * c.linearWeights * tokens + attention }
+    if configuration.activationCheckpointing {
+      total += 2 * c.linearProducts(tokens, labels: labels) + attention
+    }
     if case .preference(let objective) = configuration.objective, objective.needsReference {
       total +=
         2
-        * (c.linearWeights * Double(shape.walkTokens)
+        * (c.linearProducts(Double(shape.walkTokens), labels: Double(shape.walkLabels))
           + Double(c.hidden * c.vocabulary) * Double(shape.walkLabels)
           + 2 * Double(c.layers * c.queryWidth) * shape.walkScores)
     }

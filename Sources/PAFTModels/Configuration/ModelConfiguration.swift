@@ -96,6 +96,9 @@ package enum Module: Int, Sendable, CaseIterable {
     }
   }
 
+  /// Whether it makes what attention reads, and so is of every token also in the last block.
+  package var precedesAttention: Bool { rawValue < Self.o.rawValue }
+
   /// Path inside a layer.
   package var path: String { (rawValue <= Self.o.rawValue ? "self_attn." : "mlp.") + name }
 }

@@ -3,7 +3,8 @@
 import PAFTMachine
 import PAFTOps
 
-/// What one layer's forward pass leaves for its backward pass. T rows each.
+/// What one layer's forward pass leaves for its backward pass. T rows each, but after the attention only
+/// those that the block finishes.
 ///
 /// Where all layers' activations wait at once, what costs nearly nothing is not among them: normed
 /// inputs and the MLP's product are computed again, from what they were computed of. With operands in
@@ -14,6 +15,8 @@ struct LayerActivations {
   let start: Int
   let kept: Int
   let attentionStart: Int
+  /// The rows that leave the block, where not all do: of the last one only some are wanted.
+  let finished: RowSelection?
   var x: Matrix  // input, [T, hidden]
   var inputInverse: UnsafeMutablePointer<Float>
   var normed: Matrix?  // [T, hidden]; x itself where nothing is normed; nil: computed again
@@ -47,14 +50,14 @@ struct LayerActivations {
     let attention: RoundedMatrix
     let middle: RoundedMatrix
 
-    init(_ c: ModelConfiguration, tokens: Int, in arena: Arena) {
+    init(_ c: ModelConfiguration, tokens: Int, finished rows: Int, in arena: Arena) {
       func matrix(_ columns: Int) -> RoundedMatrix {
         RoundedMatrix(in: arena, rows: tokens, columns: columns)
       }
       x = matrix(c.hidden)
       qkv = matrix(c.queryWidth + 2 * c.keyWidth)
       attention = matrix(c.queryWidth)
-      middle = matrix(c.hidden)
+      middle = RoundedMatrix(in: arena, rows: rows, columns: c.hidden)
     }
 
     func fill(from a: LayerActivations, on executor: Executor) {
@@ -67,7 +70,7 @@ struct LayerActivations {
         qkv.round(range, of: a.k, at: a.q.columns, executor)
         qkv.round(range, of: a.v, at: a.q.columns + a.k.columns, executor)
         attention.round(range, of: a.attention, executor)
-        middle.round(range, of: a.middle, executor)
+        middle.round(range.clamped(to: 0..<middle.rows), of: a.middle, executor)
       }
     }
   }
@@ -85,8 +88,8 @@ struct LayerActivations {
     /// Side by side where they are one product.
     let both: Matrix?
 
-    init(_ c: ModelConfiguration, tokens: Int, in arena: Arena) {
-      func matrix(_ columns: Int) -> Matrix { Matrix(in: arena, rows: tokens, columns: columns) }
+    init(_ c: ModelConfiguration, rows: Int, in arena: Arena) {
+      func matrix(_ columns: Int) -> Matrix { Matrix(in: arena, rows: rows, columns: columns) }
       both = c.isFused ? matrix(c.outputs(.gateUp)) : nil
       gate = both?.columns(0..<c.intermediate) ?? matrix(c.intermediate)
       up = both?.columns(c.intermediate..<2 * c.intermediate) ?? matrix(c.intermediate)
@@ -103,20 +106,23 @@ struct LayerActivations {
   }
 
   init(
-    _ c: ModelConfiguration, _ weights: LayerWeights, of x: Matrix, _ extent: Extent,
-    _ type: ComputeType, in arena: Arena
+    _ c: ModelConfiguration, _ weights: LayerWeights, of x: Matrix, finishing: RowSelection?,
+    _ extent: Extent, _ type: ComputeType, in arena: Arena
   ) {
     start = arena.mark
     let rounds = extent != .forward && type == .bf16
     let lean = extent == .lean || rounds
     let tokens = x.rows
+    let rows = finishing?.count ?? tokens
+    finished = finishing
     self.x = x
     func matrix(_ columns: Int) -> Matrix { Matrix(in: arena, rows: tokens, columns: columns) }
+    func leaving(_ columns: Int) -> Matrix { Matrix(in: arena, rows: rows, columns: columns) }
     func floats(_ n: Int) -> UnsafeMutablePointer<Float> {
       arena.allocate(Float.self, count: max(1, n))
     }
     func output(_ norm: String?) -> BranchOutput? {
-      norm.map { _ in BranchOutput(values: matrix(c.hidden), inverse: floats(tokens)) }
+      norm.map { _ in BranchOutput(values: leaving(c.hidden), inverse: floats(rows)) }
     }
     inputInverse = floats(tokens)
     if c.headNorm != .none {
@@ -127,22 +133,23 @@ struct LayerActivations {
     }
     lse = floats(tokens * c.heads)
     attentionOutput = output(c.norms.attentionOutput)
-    middleInverse = floats(tokens)
+    middleInverse = floats(rows)
     if rounds {
-      rounded = RoundedGates(in: arena, rows: tokens, columns: c.intermediate)
-      waiting = Rounded(c, tokens: tokens, in: arena)
+      rounded = RoundedGates(in: arena, rows: rows, columns: c.intermediate)
+      waiting = Rounded(c, tokens: tokens, finished: rows, in: arena)
     } else if extent != .forward {
-      gates = Gates(c, tokens: tokens, in: arena)
-      product = lean ? nil : matrix(c.intermediate)
+      gates = Gates(c, rows: rows, in: arena)
+      product = lean ? nil : leaving(c.intermediate)
     }
     mlpOutput = output(c.norms.mlpOutput)
     low = arena.allocate(Matrix.self, count: weights.linears.count)
     for index in 0..<weights.linears.count {
-      let rank = weights.linears[index]?.adapter?.a.outputs
-      low[index] = Matrix(in: arena, rows: rank == nil ? 0 : tokens, columns: rank ?? 0)
+      let rank = weights.linears[index]?.adapter?.a.outputs ?? 0
+      let own = Module(rawValue: index)!.precedesAttention ? tokens : rows
+      low[index] = Matrix(in: arena, rows: rank == 0 ? 0 : own, columns: rank)
     }
     let kept = arena.mark
-    middle = matrix(c.hidden)
+    middle = leaving(c.hidden)
     attentionStart = arena.mark
     if c.isFused {
       let all = matrix(c.outputs(.qkv))
@@ -158,7 +165,7 @@ struct LayerActivations {
     }
     attention = matrix(c.queryWidth)
     normed = c.norms.input == nil && !rounds ? x : lean ? nil : matrix(c.hidden)
-    middleNormed = c.norms.mlpInput == nil && !rounds ? middle : lean ? nil : matrix(c.hidden)
+    middleNormed = c.norms.mlpInput == nil && !rounds ? middle : lean ? nil : leaving(c.hidden)
     self.kept = rounds ? kept : arena.mark
   }
 }

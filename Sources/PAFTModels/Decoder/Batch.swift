@@ -22,6 +22,9 @@ package struct Batch: @unchecked Sendable {
   package let targets: UnsafeMutablePointer<Int32>
   package private(set) var labels = 0
 
+  /// The rows that have a label.
+  package var labelled: RowSelection { RowSelection(UnsafePointer(labelRows), count: labels) }
+
   package init(in arena: Arena, tokens: Int, sequences: Int) {
     ids = arena.allocate(Int32.self, count: max(1, tokens))
     positions = arena.allocate(Int32.self, count: max(1, tokens))

@@ -4,21 +4,15 @@ import PAFTMachine
 import PAFTOps
 
 extension Decoder {
-  /// Hidden states of a batch whose keys and values also enter the cache: the prompts.
+  /// Hidden states of some rows of a batch whose keys and values also enter the cache: the prompts.
   /// Sequence s of the batch becomes sequence `slots[s]` of the cache.
   package func prefill(
-    _ batch: Batch, slots: [Int], _ weights: Weights, _ cache: KeyValueCache
+    _ batch: Batch, slots: [Int], finishing: RowSelection, _ weights: Weights,
+    _ cache: KeyValueCache
   ) -> Matrix {
     let c = configuration
-    let scratch = executor.scratch
-    var x = Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
-    var next = Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
     prepareRotation(batch) { batch.sequences[$0].count }
-    embed(batch, weights, into: x)
-    for layer in 0..<c.layers {
-      let mark = scratch.mark
-      let work = activations(weights.layers[layer], of: x, .forward)
-      forward(layer, work, weights.layers[layer], batch, into: next)
+    return walk(batch, weights, finishing: finishing) { layer, work in
       for s in 0..<batch.sequences.count {
         for (position, row) in batch.sequences[s].enumerated() {
           let at = slots[s] * cache.capacity + position
@@ -26,10 +20,7 @@ extension Decoder {
           cache.values[layer].row(at).update(from: work.v.row(row), count: c.keyWidth)
         }
       }
-      scratch.release(to: mark)
-      swap(&x, &next)
     }
-    return x
   }
 
   /// Hidden states of one new token for each of some cached sequences. Where the length decides
@@ -48,7 +39,7 @@ extension Decoder {
     embed(batch, weights, into: x)
     for layer in 0..<c.layers {
       executor.withScratch { scratch in
-        let work = activations(weights.layers[layer], of: x, .forward)
+        let work = activations(layer, weights, of: x, finishing: nil, .forward)
         forward(layer, work, weights.layers[layer], batch, into: x) {
           for (row, slot) in slots.enumerated() {
             let at = slot * cache.capacity + Int(batch.positions[row])

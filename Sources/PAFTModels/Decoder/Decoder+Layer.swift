@@ -7,7 +7,8 @@ import PAFTOps
 ///   n = norm(x);  q, k, v = n W;  q, k normed and rotated
 ///   m = x + s norm(attention(q, k, v) Wo);  y = m + s norm((act(norm(m) Wg) * norm(m) Wu) Wd)
 /// of which a family has some norms and not others (`BlockNorms`), mostly s = 1, and perhaps q, k, v
-/// or gate, up as one product.
+/// or gate, up as one product. Where a block finishes only some rows, everything after the attention
+/// is of those.
 extension Decoder {
   /// Fills `a` (whose `x` is set) and, when given, `output`.
   func forward(
@@ -52,11 +53,11 @@ extension Decoder {
     rotate(a.k, layer, sign: 1)
     attend()
     executor.withScratch { scratch in
-      let packed = w.operand((.o, .o), tokens: a.x.rows, in: scratch, on: executor)
-      packed.fill(from: a.attention, on: executor)
+      let packed = w.operand((.o, .o), tokens: a.middle.rows, in: scratch, on: executor)
+      packed.fill(from: finished(a.attention, a, in: scratch), on: executor)
       residual(
-        packed, .o, w, a, output: a.attentionOutput, norm: w.attentionOutputNorm, base: a.x,
-        into: a.middle)
+        packed, .o, w, a, output: a.attentionOutput, norm: w.attentionOutputNorm,
+        base: finished(a.x, a, in: scratch), into: a.middle)
     }
     if let waiting = a.waiting {
       waiting.fill(from: a, on: executor)
@@ -67,12 +68,17 @@ extension Decoder {
     }
   }
 
+  /// The rows of `x` that the block finishes.
+  private func finished(_ x: Matrix, _ a: LayerActivations, in scratch: Arena) -> Matrix {
+    a.finished?.gather(x, in: scratch, on: executor) ?? x
+  }
+
   private func forwardMLP(
     _ a: LayerActivations, _ w: LayerWeights, into output: Matrix?, in scratch: Arena
   ) {
     let c = configuration
-    let tokens = a.x.rows
-    let gates = a.gates ?? LayerActivations.Gates(c, tokens: tokens, in: scratch)
+    let rows = a.middle.rows
+    let gates = a.gates ?? LayerActivations.Gates(c, rows: rows, in: scratch)
     executor.withScratch { scratch in
       let packed = operand(
         a.middle, w.mlpInputNorm, normed: a.middleNormed, inverse: a.middleInverse, w,
@@ -93,7 +99,7 @@ extension Decoder {
       }
       return
     }
-    let packed = w.operand((.down, .down), tokens: tokens, in: scratch, on: executor)
+    let packed = w.operand((.down, .down), tokens: rows, in: scratch, on: executor)
     SwiGLU.forward(
       gate: gates.gate, up: gates.up, by: c.activation, into: a.product, keeping: a.rounded,
       packed: packed, on: executor)
@@ -218,18 +224,22 @@ extension Decoder {
 
   // MARK: - Backward
 
-  /// On entry `dx` is the gradient of the block's output, on return that of its input (left
-  /// unfinished when `needsInput` is false). Overwrites a.gates.
+  /// On return `dx` is the gradient of the block's input (left unfinished when `needsInput` is false).
+  /// Overwrites a.gates.
+  ///
+  /// - Parameter dy: the gradient of the rows that the block finishes, which is used up; `dx` itself
+  ///   where it finishes all.
   func backward(
     _ layer: Int, _ a: LayerActivations, _ w: LayerWeights, _ g: LayerGradients, _ batch: Batch,
-    dx: Matrix, needsInput: Bool
+    dy: Matrix, dx: Matrix, needsInput: Bool
   ) {
     w.prepare(.backward, on: executor)
     executor.withScratch { scratch in
-      backwardMLP(a, w, g, dx: dx, in: scratch)
+      backwardMLP(a, w, g, dx: dy, in: scratch)
     }
     executor.withScratch { scratch in
-      backwardAttention(layer, a, w, g, batch, dx: dx, needsInput: needsInput, in: scratch)
+      backwardAttention(
+        layer, a, w, g, batch, dy: dy, dx: dx, needsInput: needsInput, in: scratch)
     }
   }
 
@@ -266,7 +276,7 @@ extension Decoder {
     let adds = w.mlpInputNorm == nil
     let dnormed: Matrix
     if c.isFused {
-      let gates = a.gates ?? LayerActivations.Gates(c, tokens: tokens, in: scratch)
+      let gates = a.gates ?? LayerActivations.Gates(c, rows: tokens, in: scratch)
       if let rounded = a.rounded {
         SwiGLU.backward(
           dproduct, rounded, by: c.activation, dgate: gates.gate, dup: gates.up, on: executor)
@@ -309,7 +319,7 @@ extension Decoder {
 
   private func backwardAttention(
     _ layer: Int, _ a: LayerActivations, _ w: LayerWeights, _ g: LayerGradients, _ batch: Batch,
-    dx: Matrix, needsInput: Bool, in scratch: Arena
+    dy: Matrix, dx: Matrix, needsInput: Bool, in scratch: Arena
   ) {
     let c = configuration
     let tokens = batch.tokens
@@ -325,9 +335,17 @@ extension Decoder {
       let attention = floats(a.waiting?.attention, a.attention, in: scratch)
       let dattention = Matrix(in: scratch, rows: tokens, columns: c.queryWidth)
       executor.withScratch { scratch in
-        let dy = branchGradient(
-          dx, a.attentionOutput, w.attentionOutputNorm, g.attentionOutputNorm, in: scratch)
-        gradient(dy, .o, x: attention, w, g, a, into: dattention, accumulate: false)
+        let dbranch = branchGradient(
+          dy, a.attentionOutput, w.attentionOutputNorm, g.attentionOutputNorm, in: scratch)
+        guard let finished = a.finished else {
+          return gradient(dbranch, .o, x: attention, w, g, a, into: dattention, accumulate: false)
+        }
+        let part = Matrix(in: scratch, rows: finished.count, columns: c.queryWidth)
+        gradient(
+          dbranch, .o, x: finished.gather(attention, in: scratch, on: executor), w, g, a,
+          into: part, accumulate: false)
+        finished.scatter(part, into: dattention, on: executor)
+        finished.scatter(dy, into: dx, on: executor)
       }
       let qkv = a.waiting?.qkv.floats(in: scratch, on: executor)
       Attention.backward(

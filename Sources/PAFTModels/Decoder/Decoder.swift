@@ -87,12 +87,16 @@ package final class Decoder {
 
   /// Room for a layer's activations, in scratch.
   func activations(
-    _ weights: LayerWeights, of x: Matrix, _ extent: LayerActivations.Extent
+    _ layer: Int, _ weights: Weights, of x: Matrix, finishing: RowSelection?,
+    _ extent: LayerActivations.Extent
   ) -> LayerActivations {
-    LayerActivations(configuration, weights, of: x, extent, executor.compute, in: executor.scratch)
+    let isLast = layer == configuration.layers - 1
+    return LayerActivations(
+      configuration, weights.layers[layer], of: x, finishing: isLast ? finishing : nil, extent,
+      executor.compute, in: executor.scratch)
   }
 
-  /// Hidden states after the last layer, before the final norm: [tokens, hidden].
+  /// Hidden states of the labelled rows after the last layer, before the final norm: [labels, hidden].
   package func forward(_ batch: Batch, _ weights: Weights) -> Matrix {
     let c = configuration
     let scratch = executor.scratch
@@ -105,15 +109,17 @@ package final class Decoder {
     prepareRotation(batch) { Int(batch.positions[batch.sequences[$0].upperBound - 1]) + 1 }
     embed(batch, weights, into: x)
     for layer in 0..<c.layers {
-      let output = spare ?? Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
+      let rows = layer == c.layers - 1 ? batch.labels : batch.tokens
+      let output =
+        spare?.rows(0..<rows) ?? Matrix(in: scratch, rows: rows, columns: c.hidden)
       if checkpointing {
         inputs.append(x)
         let mark = scratch.mark
-        let work = activations(weights.layers[layer], of: x, .forward)
+        let work = activations(layer, weights, of: x, finishing: batch.labelled, .forward)
         forward(layer, work, weights.layers[layer], batch, into: output)
         scratch.release(to: mark)
       } else {
-        let kept = activations(weights.layers[layer], of: x, .lean)
+        let kept = activations(layer, weights, of: x, finishing: batch.labelled, .lean)
         layers.append(kept)
         forward(layer, kept, weights.layers[layer], batch, into: output)
         scratch.release(to: kept.kept)
@@ -125,17 +131,31 @@ package final class Decoder {
   }
 
   /// Hidden states where no backward pass follows: two buffers instead of all activations.
-  package func inference(_ batch: Batch, _ weights: Weights) -> Matrix {
+  ///
+  /// - Parameter finishing: the rows that are wanted; nil: all.
+  package func inference(
+    _ batch: Batch, _ weights: Weights, finishing: RowSelection?
+  ) -> Matrix {
+    prepareRotation(batch) { Int(batch.positions[batch.sequences[$0].upperBound - 1]) + 1 }
+    return walk(batch, weights, finishing: finishing)
+  }
+
+  /// All layers over a batch whose rotation is prepared, and for each what of it `visit` wants.
+  func walk(
+    _ batch: Batch, _ weights: Weights, finishing: RowSelection?,
+    visit: (_ layer: Int, LayerActivations) -> Void = { _, _ in }
+  ) -> Matrix {
     let c = configuration
     let scratch = executor.scratch
     var x = Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
     var next = Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
-    prepareRotation(batch) { Int(batch.positions[batch.sequences[$0].upperBound - 1]) + 1 }
     embed(batch, weights, into: x)
     for layer in 0..<c.layers {
       let mark = scratch.mark
-      let work = activations(weights.layers[layer], of: x, .forward)
+      let work = activations(layer, weights, of: x, finishing: finishing, .forward)
+      if let finished = work.finished { next = next.rows(0..<finished.count) }
       forward(layer, work, weights.layers[layer], batch, into: next)
+      visit(layer, work)
       scratch.release(to: mark)
       swap(&x, &next)
     }
@@ -144,36 +164,24 @@ package final class Decoder {
 
   // MARK: - Head
 
-  /// Final norm of the labelled rows only: [labels, hidden] and the inverse norms.
-  private func labelled(
-    _ hidden: Matrix, _ batch: Batch, _ weights: Weights
-  ) -> (rows: Matrix, normed: Matrix, inverse: UnsafeMutablePointer<Float>) {
+  /// What the head multiplies: [rows, hidden], and the inverse norms.
+  private func finalNorm(
+    _ hidden: Matrix, _ weights: Weights
+  ) -> (normed: Matrix, inverse: UnsafeMutablePointer<Float>) {
     let scratch = executor.scratch
-    let rows = Matrix(in: scratch, rows: batch.labels, columns: configuration.hidden)
-    let normed = Matrix(in: scratch, rows: batch.labels, columns: configuration.hidden)
-    let inverse = scratch.allocate(Float.self, count: max(1, batch.labels))
-    let span = executor.begin(
-      .rows(.copy, batch.labels, configuration.hidden, .forward, bytesEach: Work.Each.copy))
-    executor.parallel(batch.labels, grain: 16) { range in
-      for row in range {
-        rows.row(row).update(
-          from: hidden.row(Int(batch.labelRows[row])), count: configuration.hidden)
-      }
-    }
-    executor.end(span)
+    let normed = Matrix(in: scratch, rows: hidden.rows, columns: configuration.hidden)
+    let inverse = scratch.allocate(Float.self, count: max(1, hidden.rows))
     RMSNorm.forward(
-      rows, weight: weights.finalNorm, dim: configuration.hidden, eps: configuration.normEpsilon,
+      hidden, weight: weights.finalNorm, dim: configuration.hidden, eps: configuration.normEpsilon,
       into: normed, inverse: inverse, on: executor)
     scaleLogits(normed)
-    return (rows, normed, inverse)
+    return (normed, inverse)
   }
 
-  /// What the head multiplies, once more, for a gradient of its weight that was deferred: in scratch
-  /// until `body` returns.
-  package func withHeadInput(
-    _ hidden: Matrix, _ batch: Batch, _ weights: Weights, _ body: (Matrix) -> Void
-  ) {
-    executor.withScratch { _ in body(labelled(hidden, batch, weights).normed) }
+  /// The same once more, for a gradient of the head's weight that was deferred: in scratch until `body`
+  /// returns.
+  package func withHeadInput(_ hidden: Matrix, _ weights: Weights, _ body: (Matrix) -> Void) {
+    executor.withScratch { _ in body(finalNorm(hidden, weights).normed) }
   }
 
   /// The logits' factor, put on what they are computed from.
@@ -184,33 +192,23 @@ package final class Decoder {
 
   /// Log-probability of every label of the batch, in its order, and its slope where `rows` has room
   /// for slopes, which `backward` wants.
+  ///
+  /// - Parameter hidden: of the labelled rows.
   package func score(
     _ hidden: Matrix, _ batch: Batch, _ weights: Weights, into rows: HeadLoss.Rows
   ) {
     executor.withScratch { _ in
-      let normed = labelled(hidden, batch, weights).normed
+      let normed = finalNorm(hidden, weights).normed
       HeadLoss.forward(
         hidden: normed, head: weights.head, targets: batch.targets, rows: rows,
         cap: configuration.logitCap, on: executor)
     }
   }
 
-  /// Full logits [rows.count, vocabulary] of some rows: for generation and inspection, not training.
-  package func logits(
-    _ hidden: Matrix, rows: UnsafePointer<Int32>, count: Int, _ weights: Weights,
-    into logits: Matrix
-  ) {
+  /// Full logits [rows, vocabulary] of hidden states: for generation and inspection, not training.
+  package func logits(_ hidden: Matrix, _ weights: Weights, into logits: Matrix) {
     executor.withScratch { scratch in
-      let x = Matrix(in: scratch, rows: count, columns: configuration.hidden)
-      let inverse = scratch.allocate(Float.self, count: max(1, count))
-      for row in 0..<count {
-        x.row(row).update(from: hidden.row(Int(rows[row])), count: configuration.hidden)
-      }
-      RMSNorm.forward(
-        x, weight: weights.finalNorm, dim: configuration.hidden, eps: configuration.normEpsilon,
-        into: x, inverse: inverse, on: executor)
-      scaleLogits(x)
-      let packed = Linear.pack(x, in: scratch, on: executor)
+      let packed = Linear.pack(finalNorm(hidden, weights).normed, in: scratch, on: executor)
       Linear.forward(packed, weights.head, into: logits, on: executor)
       if let cap = configuration.logitCap { Elementwise.cap(logits, by: cap, on: executor) }
     }
@@ -238,12 +236,11 @@ package final class Decoder {
     let c = configuration
     executor.withScratch { scratch in
       let dx = spare ?? Matrix(in: scratch, rows: batch.tokens, columns: c.hidden)
-      Elementwise.zero(dx.base, count: batch.tokens * c.hidden, on: executor)
-      executor.withScratch { scratch in
-        let (source, normed, inverse) = labelled(hidden, batch, weights)
-        guard let dnormed = rows.slopes else {
-          preconditionFailure("a backward pass needs rows with slopes")
-        }
+      guard let dhidden = rows.slopes else {
+        preconditionFailure("a backward pass needs rows with slopes")
+      }
+      executor.withScratch { _ in
+        let (normed, inverse) = finalNorm(hidden, weights)
         switch (scored, gradients.head) {
         case (false, nil):
           HeadLoss.forward(
@@ -259,20 +256,11 @@ package final class Decoder {
             coefficients: coefficients, into: dweight, cap: c.logitCap, on: executor)
         case (true, nil): break
         }
-        HeadLoss.backward(rows: rows, coefficients: coefficients, dhidden: dnormed, on: executor)
-        scaleLogits(dnormed)
+        HeadLoss.backward(rows: rows, coefficients: coefficients, dhidden: dhidden, on: executor)
+        scaleLogits(dhidden)
         RMSNorm.backward(
-          dnormed, x: source, weight: weights.finalNorm, dim: c.hidden, inverse: inverse,
-          into: dnormed, dweight: gradients.finalNorm, assign: true, on: executor)
-        // A row has at most one label, so rows never meet.
-        let span = executor.begin(
-          .rows(.copy, batch.labels, c.hidden, .backward, bytesEach: Work.Each.copy))
-        executor.parallel(batch.labels, grain: 16) { range in
-          for row in range {
-            dx.row(Int(batch.labelRows[row])).update(from: dnormed.row(row), count: c.hidden)
-          }
-        }
-        executor.end(span)
+          dhidden, x: hidden, weight: weights.finalNorm, dim: c.hidden, inverse: inverse,
+          into: dhidden, dweight: gradients.finalNorm, assign: true, on: executor)
       }
       var untouched = checkpointing ? 0 : gradients.untouched
       for layer in (0..<c.layers).reversed() {
@@ -280,15 +268,15 @@ package final class Decoder {
         executor.withScratch { scratch in
           let kept: LayerActivations
           if checkpointing {
-            kept = activations(weights.layers[layer], of: inputs[layer], .all)
+            kept = activations(layer, weights, of: inputs[layer], finishing: batch.labelled, .all)
             forward(layer, kept, weights.layers[layer], batch, into: nil)
             scratch.release(to: kept.kept)
           } else {
             kept = layers[layer]
           }
           backward(
-            layer, kept, weights.layers[layer], gradients.layers[layer], batch, dx: dx,
-            needsInput: needsInput)
+            layer, kept, weights.layers[layer], gradients.layers[layer], batch,
+            dy: kept.finished == nil ? dx : dhidden, dx: dx, needsInput: needsInput)
         }
         finished(layer)
         if untouched > 0 {

@@ -150,11 +150,12 @@ package struct Generator {
           for id in sequence { batch.append(id, labelled: false) }
           batch.endSequence()
         }
-        let hidden = decoder.prefill(batch, slots: slots, weights, cache)
         let last = scratch.allocate(Int32.self, count: slots.count)
         for row in slots.indices { last[row] = Int32(batch.sequences[row].upperBound - 1) }
+        let hidden = decoder.prefill(
+          batch, slots: slots, finishing: RowSelection(last, count: slots.count), weights, cache)
         let logits = Matrix(in: scratch, rows: slots.count, columns: c.vocabulary)
-        decoder.logits(hidden, rows: last, count: slots.count, weights, into: logits)
+        decoder.logits(hidden, weights, into: logits)
         accept(logits, slots)
       }
     }
@@ -183,10 +184,8 @@ package struct Generator {
         }
         let slots = steady.map(\.0)
         let hidden = decoder.step(batch, slots: slots, weights, cache)
-        let rows = scratch.allocate(Int32.self, count: slots.count)
-        for row in 0..<slots.count { rows[row] = Int32(row) }
         let logits = Matrix(in: scratch, rows: slots.count, columns: c.vocabulary)
-        decoder.logits(hidden, rows: rows, count: slots.count, weights, into: logits)
+        decoder.logits(hidden, weights, into: logits)
         accept(logits, slots)
       }
     }

@@ -80,7 +80,7 @@ package struct Scorer {
         batch.endSequence()
       }
       let rows = HeadLoss.Rows(in: scratch, count: batch.labels)
-      let hidden = decoder.inference(batch, weights)
+      let hidden = decoder.inference(batch, weights, finishing: batch.labelled)
       decoder.score(hidden, batch, weights, into: rows)
       var next = 0
       for index in range {

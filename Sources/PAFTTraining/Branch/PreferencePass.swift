@@ -114,7 +114,7 @@ struct PreferencePass {
       defer { scratch.release(to: mark) }
       let batch = batch(order, range, tokens, in: scratch)
       let rows = HeadLoss.Rows(in: scratch, count: batch.labels)
-      let hidden = decoder.inference(batch, weights)
+      let hidden = decoder.inference(batch, weights, finishing: batch.labelled)
       decoder.score(hidden, batch, weights, into: rows)
       var at = 0
       for position in range {

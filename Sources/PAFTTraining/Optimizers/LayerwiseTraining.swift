@@ -160,7 +160,7 @@ package final class LayerwiseTraining: @unchecked Sendable {
           hidden, batch, store.weights, rows: rows, scored: scored, coefficients: coefficients,
           into: gradients, finished: { finish($0, on: executor) }
         ) { dx in
-          decoder.withHeadInput(hidden, batch, store.weights) { normed in
+          decoder.withHeadInput(hidden, store.weights) { normed in
             vocabulary(
               VocabularyGradient.Head(
                 normed: normed, weight: store.weights.head, targets: batch.targets, rows: rows,
