@@ -96,5 +96,13 @@ private func install(_ merging: inout MergingKernels) {
   merging.keep_f32 = { keep_f32(Lanes.self, $0, $1, $2) }
   merging.combine_f32 = { combine_f32(Lanes.self, $0, $1, $2, $3, $4) }
   merging.agree_f32 = { agree_f32(Lanes.self, $0, $1, $2, $3, $4, $5, $6, $7, $8) }
+  merging.survey_bf16 = { survey_bf16(Lanes.self, $0, $1, $2, $3, $4, $5, $6) }
+  merging.collectBetween_bf16 = {
+    collectBetween_bf16(Lanes.self, $0, $1, $2, $3, $4, $5, $6)
+  }
+  merging.drawSums_bf16 = { drawSums_bf16(Lanes.self, $0, $1, $2, $3, $4, $5, $6, $7) }
+  merging.agree_bf16 = {
+    agree_bf16(Lanes.self, $0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+  }
   merging.finish_bf16 = { finish_bf16(Lanes.self, $0, $1, $2, $3, $4, $5) }
 }

@@ -486,10 +486,7 @@ package func finish_bf16<I: InstructionSet>(
     let value = x[i] + Float(bitPattern: UInt32(b[i]) << 16)
     sum += Double(x[i]) * Double(x[i])
     if !(value.magnitude <= limit) { found &+= 1 }
-    let raw = value.bitPattern
-    let rounded = raw &+ 0x7FFF &+ ((raw >> 16) & 1)
-    let isNaN = raw & 0x7FFF_FFFF > 0x7F80_0000
-    y[i] = UInt16(truncatingIfNeeded: (isNaN ? raw | 0x40_0000 : rounded) >> 16)
+    y[i] = roundedBF16(value)
     i &+= 1
   }
   squares[0] += sum

@@ -107,6 +107,43 @@ package struct MergingKernels: Sendable {
       _ normalize: Int, _ lambda: Float, _ n: Int
     ) -> Void
 
+  // MARK: two branches of one base, all BF16
+
+  // Straight from what the files hold, for the two branches x and y of a base b, whose deltas are
+  // dx = x - b and dy = y - b: nothing but the result is stored. The same bits as by way of Floats.
+
+  /// What a report wants of both deltas and their relation, in one walk: sums[0...2] += SUM dx^2, dy^2 and
+  /// dx*dy in Double; counts[k] and counts[6 + k] += how many |dx| and |dy| are <= limits[k], of six;
+  /// counts[12] and counts[13] as in `countSigns_f32`. Where a delta is not finite, its square is not
+  /// either.
+  package var survey_bf16:
+    @convention(c) (
+      _ sums: UnsafeMutablePointer<Double>, _ counts: UnsafeMutablePointer<Int>, _ x: In16,
+      _ y: In16, _ b: In16, _ n: Int, _ limits: In
+    ) -> Void
+  /// `collectBetween_f32` of x - b.
+  package var collectBetween_bf16:
+    @convention(c) (
+      _ found: UnsafeMutablePointer<UInt32>, _ above: UnsafeMutablePointer<Int>, _ x: In16,
+      _ b: In16, _ n: Int, _ first: UInt32, _ last: UInt32
+    ) -> Int
+  /// `draw_bits`, and sums[0] += SUM |x - b|, sums[1] += the part of it that is kept, in Double.
+  package var drawSums_bf16:
+    @convention(c) (
+      _ bits: UnsafeMutablePointer<UInt8>, _ sums: UnsafeMutablePointer<Double>, _ x: In16,
+      _ b: In16, _ n: Int, _ key: UInt64, _ first: Int, _ limit: UInt64
+    ) -> Void
+  /// `agree_f32` of the two deltas and `finish_bf16` of its result: r = b + delta. Of each branch (the
+  /// first and second of `w`, `votes`, `floors` and `factors`) an entry d counts as factor * d, and as
+  /// zero where |d| < floor or, with bits to keep for both, where its bit is not set.
+  package var agree_bf16:
+    @convention(c) (
+      _ r: KernelTable.Out16, _ x: In16, _ y: In16, _ b: In16, _ w: In, _ votes: In, _ floors: In,
+      _ factors: In, _ keptX: UnsafePointer<UInt8>?, _ keptY: UnsafePointer<UInt8>?,
+      _ normalize: Int, _ lambda: Float, _ limit: Float, _ squares: UnsafeMutablePointer<Double>,
+      _ n: Int
+    ) -> Int
+
   // MARK: the result
 
   /// y = x + b as BF16, to nearest even; squares[0] += SUM x^2, in Double. Returns how many x + b are

@@ -95,6 +95,10 @@ private func makeReference() -> KernelTable {
       keep_f32: keep_f32,
       combine_f32: combine_f32,
       agree_f32: agree_f32,
+      survey_bf16: survey_bf16,
+      collectBetween_bf16: collectBetween_bf16,
+      drawSums_bf16: drawSums_bf16,
+      agree_bf16: agree_bf16,
       finish_bf16: finish_bf16),
     probe: ProbeKernels(
       peak_f32: peak_f32, peak_bf16: peak_bf16, peak_u8s8: peak_u8s8, read_f32: read_f32))

@@ -47,12 +47,17 @@ package struct MergeMethod: Sendable {
   /// For methods whose entries depend on each other through a few numbers only (sums, thresholds):
   /// settles these by visiting the blocks, and returns what makes each block of the result. Its task
   /// has no vectors. Nil for methods that need whole tensors.
-  let stream: (@Sendable (MergeTask, TensorBlocks) throws(Fault) -> Combine)?
+  let stream: (@Sendable (MergeTask, TensorBlocks) throws(Fault) -> Combination)?
   /// Merges vectors in memory.
   package let merge: @Sendable (MergeTask) throws(Fault) -> Void
 
-  /// Writes `out` of a block from its base and models, which it may overwrite.
-  typealias Combine = (TensorBlock) -> Void
+  /// What makes the blocks of a result.
+  struct Combination {
+    /// Writes `out` of a block from its base and models, which it may overwrite.
+    let fill: (TensorBlock) -> Void
+    /// The same in numbers, where it is of this kind and the branches are two.
+    var agreement: SignAgreement?
+  }
 
   /// A method on whole vectors.
   init(
@@ -75,7 +80,7 @@ package struct MergeMethod: Sendable {
   init(
     name: String, paper: String, operands: Operands, base: BaseRole, models: ClosedRange<Int>,
     parameters: [MergeParameter], selectsByMagnitude: Bool = false,
-    stream: @escaping @Sendable (MergeTask, TensorBlocks) throws(Fault) -> Combine
+    stream: @escaping @Sendable (MergeTask, TensorBlocks) throws(Fault) -> Combination
   ) {
     self.name = name
     self.paper = paper
@@ -87,7 +92,7 @@ package struct MergeMethod: Sendable {
     self.stream = stream
     merge = { (task) throws(Fault) in
       let blocks = task.blocks(BlockPool())
-      try task.fill(blocks, with: stream(task, blocks))
+      try task.fill(blocks, with: stream(task, blocks).fill)
     }
   }
 
@@ -221,7 +226,7 @@ extension MergeTask {
   }
 
   /// out = what `combine` makes of every block.
-  func fill(_ blocks: TensorBlocks, with combine: @escaping MergeMethod.Combine) throws(Fault) {
+  func fill(_ blocks: TensorBlocks, with combine: @escaping (TensorBlock) -> Void) throws(Fault) {
     let out = out
     try blocks.strips { (strip) throws(Fault) in
       strip.visit { block in
@@ -234,9 +239,9 @@ extension MergeTask {
 
 extension MergeMethod {
   /// out = SUM c_i * model_i.
-  static func weightedSum(_ coefficients: [Double], _ lanes: Lanes) -> Combine {
+  static func weightedSum(_ coefficients: [Double], _ lanes: Lanes) -> Combination {
     let factors = coefficients.map { Float($0) }
-    return { block in
+    return Combination { block in
       lanes.merging.combine_f32(
         block.out, block.operands, factors, block.models.count, block.count)
     }

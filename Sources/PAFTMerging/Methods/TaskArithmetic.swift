@@ -43,8 +43,7 @@ enum TaskArithmetic {
         ? Rescale(rawValue: Int(task.parameters["rescale_mode"])) : nil
     }
     let combine: @Sendable (MergeTask) -> Combine = { task in
-      consensus
-        ? agreeing(task, peft: task.parameters["ties_variant"] == 1) : everything(task)
+      consensus ? agreeing(task) : everything(task)
     }
     if sparsifier == .ranked {
       // Ranks go by rows, which may be longer than any block.
@@ -68,9 +67,10 @@ enum TaskArithmetic {
     ) { (task, blocks) throws(Fault) in
       let thinnings = try sparsifier.settle(task, blocks, rescale: rescaleMode(task))
       let sum = combine(task)
-      return { block in
-        sum(block, zip(thinnings, block.models).map { $0.floor(of: $1, block, task.lanes) })
-      }
+      return MergeMethod.Combination(
+        fill: { block in
+          sum(block, zip(thinnings, block.models).map { $0.floor(of: $1, block, task.lanes) })
+        }, agreement: consensus ? agreement(task, thinnings) : nil)
     }
   }
 
@@ -97,15 +97,12 @@ enum TaskArithmetic {
       for (model, floor) in zip(block.models, floors) where floor > 0 {
         lanes.merging.cut_f32(model, floor, block.count)
       }
-      sum(block)
+      sum.fill(block)
     }
   }
 
-  private static func agreeing(_ task: MergeTask, peft: Bool) -> Combine {
-    let weights = task.weights().map { Float($0) }
-    let votes = peft ? weights.map { _ in 1 } : weights
-    let normalize = task.parameters.flag("normalize") ? 1 : 0
-    let lambda = Float(task.parameters["lambda"])
+  private static func agreeing(_ task: MergeTask) -> Combine {
+    let election = Election(task)
     let lanes = task.lanes
     let cuts = task.showsThinned
     return { block, floors in
@@ -115,8 +112,43 @@ enum TaskArithmetic {
         }
       }
       lanes.merging.agree_f32(
-        block.out, block.operands, weights, votes, floors, weights.count, normalize, lambda,
-        block.count)
+        block.out, block.operands, election.weights, election.votes, floors,
+        election.weights.count, election.normalize, election.lambda, block.count)
+    }
+  }
+
+  /// How signs are settled, as kernels take it.
+  private struct Election {
+    let weights: [Float]
+    let votes: [Float]
+    let normalize: Int
+    let lambda: Float
+
+    init(_ task: MergeTask) {
+      weights = task.weights().map { Float($0) }
+      votes = task.parameters["ties_variant"] == 1 ? weights.map { _ in 1 } : weights
+      normalize = task.parameters.flag("normalize") ? 1 : 0
+      lambda = Float(task.parameters["lambda"])
+    }
+  }
+
+  /// The same of two branches in numbers, unless what thinning left is to be seen.
+  private static func agreement(_ task: MergeTask, _ thinnings: [Thinning]) -> SignAgreement? {
+    let floors = thinnings.compactMap(\.floorInBlock)
+    guard thinnings.count == 2, floors.count == 2, !task.showsThinned else { return nil }
+    var drawn: (x: DrawnBits, y: DrawnBits)?
+    switch (thinnings[0].drawn, thinnings[1].drawn) {
+    case (let x?, let y?): drawn = (x, y)
+    case (nil, nil): break
+    default: return nil
+    }
+    let election = Election(task)
+    return SignAgreement(
+      weights: election.weights, votes: election.votes, factors: thinnings.map(\.factor),
+      drawn: drawn, normalize: election.normalize, lambda: election.lambda
+    ) { block in
+      guard let x = floors[0](block), let y = floors[1](block) else { return nil }
+      return [x, y]
     }
   }
 }

@@ -32,6 +32,9 @@ package struct MergeReport: Sendable {
     fileprivate var opposed: [Int]
     fileprivate var seenAfter = 0
 
+    /// Of nothing.
+    static let none = Group("", models: 0)
+
     fileprivate init(_ name: String, models: Int) {
       self.name = name
       let pairs = models * (models - 1) / 2
@@ -116,32 +119,10 @@ package struct MergeReport: Sendable {
   /// Adds up what blocks look like that are visited for another reason.
   /// - Parameter numbers: which models of the configuration the blocks' models are.
   func observe(_ tensor: String, _ blocks: TensorBlocks, _ numbers: [Int]) -> Observation {
-    let empty = Group(tensor, models: models.count)
-    let lanes = blocks.lanes
-    let observation = Observation(empty, strips: Lanes.chunks(blocks.count, of: lanes.strip))
-    blocks.observer = { block, strip in
-      let count = block.count
-      var part = empty
-      part.elements += count
-      var isFinite = true
-      for (delta, i) in zip(block.models, numbers) {
-        let squares = part.sparsity[i].measure(delta, count, lanes.merging)
-        part.squares[i] += squares
-        isFinite = isFinite && squares.isFinite
-      }
-      for a in block.models.indices {
-        for b in block.models.indices where a < b {
-          let (x, y) = (block.models[a], block.models[b])
-          let pair = part.pair(numbers[a], numbers[b])
-          var signs = [0, 0]
-          lanes.merging.relate_f32(&part.dots[pair], &signs, x, y, count)
-          part.overlaps[pair] += signs[0]
-          part.conflicts[pair] += signs[1]
-        }
-      }
-      observation.parts.withLock { $0[strip].add(part) }
-      return isFinite
-    }
+    let observation = Observation(
+      Group(tensor, models: models.count), numbers,
+      strips: Lanes.chunks(blocks.count, of: blocks.lanes.strip), blocks.lanes.merging)
+    blocks.observer = observation
     return observation
   }
 
@@ -150,7 +131,8 @@ package struct MergeReport: Sendable {
     Observation, (TensorBlock, _ strip: Int) -> Void
   ) {
     let empty = Group(tensor, models: models.count)
-    let observation = Observation(empty, strips: Lanes.chunks(count, of: lanes.strip))
+    let observation = Observation(
+      empty, numbers, strips: Lanes.chunks(count, of: lanes.strip), lanes.merging)
     return (
       observation,
       { block, strip in
@@ -177,17 +159,67 @@ package struct MergeReport: Sendable {
             part.keptConflicts[pair] += apart
           }
         }
-        observation.parts.withLock { $0[strip].add(part) }
+        observation.add(part, strip: strip)
       }
     )
   }
 
+  /// What one tensor's blocks look like.
   final class Observation: Sendable {
+    let empty: Group
+    private let numbers: [Int]
+    private let kernels: MergingKernels
     /// One for each strip: added up in their order, whoever came first.
     fileprivate let parts: Mutex<[Group]>
 
-    fileprivate init(_ empty: Group, strips: Int) {
+    fileprivate init(_ empty: Group, _ numbers: [Int], strips: Int, _ kernels: MergingKernels) {
+      self.empty = empty
+      self.numbers = numbers
+      self.kernels = kernels
       parts = Mutex([Group](repeating: empty, count: max(strips, 1)))
+    }
+
+    func add(_ part: Group, strip: Int) { parts.withLock { $0[strip].add(part) } }
+
+    /// Whether all deltas are finite.
+    func see(_ block: TensorBlock, into part: inout Group) -> Bool {
+      let count = block.count
+      part.elements += count
+      var isFinite = true
+      for (delta, i) in zip(block.models, numbers) {
+        let squares = part.sparsity[i].measure(delta, count, kernels)
+        part.squares[i] += squares
+        isFinite = isFinite && squares.isFinite
+      }
+      for a in block.models.indices {
+        for b in block.models.indices where a < b {
+          let pair = part.pair(numbers[a], numbers[b])
+          var (dot, signs) = (0.0, [0, 0])
+          kernels.relate_f32(&dot, &signs, block.models[a], block.models[b], count)
+          part.dots[pair] += dot
+          part.overlaps[pair] += signs[0]
+          part.conflicts[pair] += signs[1]
+        }
+      }
+      return isFinite
+    }
+
+    /// The same of two branches as they are stored.
+    func see(_ block: StoredBlock, into part: inout Group) -> Bool {
+      let (count, branches, (x, y)) = (block.count, block.branches, (numbers[0], numbers[1]))
+      var (sums, counts) = ([0.0, 0.0, 0.0], [Int](repeating: 0, count: 14))
+      kernels.survey_bf16(
+        &sums, &counts, branches.x, branches.y, branches.base, count, SparsityCounts.limits)
+      part.elements += count
+      part.squares[x] += sums[0]
+      part.squares[y] += sums[1]
+      part.sparsity[x].add(counts[0..<6], of: count)
+      part.sparsity[y].add(counts[6..<12], of: count)
+      let pair = part.pair(x, y)
+      part.dots[pair] += sums[2]
+      part.overlaps[pair] += counts[12]
+      part.conflicts[pair] += counts[13]
+      return sums[0].isFinite && sums[1].isFinite
     }
   }
 

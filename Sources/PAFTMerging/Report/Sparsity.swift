@@ -13,7 +13,7 @@ package struct SparsityCounts: Sendable, Equatable {
 
   package init() {}
 
-  private static let limits = thresholds.map { floor($0) }
+  static let limits = thresholds.map { floor($0) }
 
   package var shares: [Double] {
     counts.map { elements == 0 ? 0 : Double($0) / Double(elements) }
@@ -36,6 +36,12 @@ package struct SparsityCounts: Sendable, Equatable {
     kernels.measure_f32(&squares, &counts, values, count, Self.limits, Self.limits.count)
     elements += count
     return squares
+  }
+
+  /// What was counted elsewhere, by the same limits.
+  mutating func add(_ found: ArraySlice<Int>, of elements: Int) {
+    self.elements += elements
+    for (i, count) in found.enumerated() { counts[i] += count }
   }
 
   mutating func add(_ other: SparsityCounts) {

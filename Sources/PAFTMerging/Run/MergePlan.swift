@@ -17,6 +17,18 @@ struct MergePlan {
     var operands: [Operand]
     var parameters: ParameterValues
     var isMerged: Bool { template.dtype.isFloat }
+
+    /// Nil unless these are two BF16 branches of a BF16 base, and neither is the base itself.
+    var storedBranches: StoredBranches? {
+      guard let base, operands.count == 2, base.count > 0,
+        operands.allSatisfy({
+          $0.entry.isAlignedBF16 && $0.entry.isHalves(like: base)
+            && $0.entry.bytes.baseAddress != base.bytes.baseAddress
+        })
+      else { return nil }
+      return StoredBranches(
+        x: operands[0].entry.halves, y: operands[1].entry.halves, base: base.halves)
+    }
   }
 
   struct Operand {

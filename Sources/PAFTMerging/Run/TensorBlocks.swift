@@ -35,10 +35,11 @@ package final class TensorBlocks {
   let models: Int
   let lanes: Lanes
   let pool: BlockPool
+  /// The operands as they are stored, where these are two BF16 branches of a BF16 base.
+  let stored: StoredBranches?
   /// Sees every block once, when it is first visited and before it is changed, and tells whether all
   /// its entries are finite, which then need not be asked apart.
-  var observer: Observer?
-  typealias Observer = (_ block: TensorBlock, _ strip: Int) -> Bool
+  var observer: MergeReport.Observation?
   /// Whether all blocks have been visited.
   private var isSeen = false
   private let load: Load
@@ -47,13 +48,14 @@ package final class TensorBlocks {
   private let failure = Mutex<(element: Int, fault: Fault)?>(nil)
 
   init(
-    count: Int, models: Int, lanes: Lanes, pool: BlockPool,
+    count: Int, models: Int, lanes: Lanes, pool: BlockPool, stored: StoredBranches? = nil,
     release: ((Range<Int>) -> Void)? = nil, load: @escaping Load
   ) {
     self.count = count
     self.models = models
     self.lanes = lanes
     self.pool = pool
+    self.stored = stored
     self.load = load
     self.release = release
   }
@@ -65,22 +67,56 @@ package final class TensorBlocks {
     fileprivate let tensor: TensorBlocks
     fileprivate let isNew: Bool
     fileprivate let buffers: BlockPool.Buffers
-    fileprivate let observer: Observer?
+    fileprivate let observer: MergeReport.Observation?
 
     /// Loads the blocks in order.
     func visit(wantsBase: Bool = false, _ body: (TensorBlock) -> Void) {
-      var start = range.lowerBound
-      while start < range.upperBound {
-        let size = tensor.lanes.block
-        let end = min(start + size, range.upperBound)
-        let block = buffers.block(start..<end, number: start / size, tensor.models)
+      forEachBlock { number, range, part in
+        let block = buffers.block(range, number: number, tensor.models)
         if let bad = tensor.load(block, wantsBase, isNew && observer == nil) { tensor.fail(bad) }
-        if let observer, !observer(block, number), let bad = tensor.load(block, wantsBase, true) {
+        if let observer, !observer.see(block, into: &part),
+          let bad = tensor.load(block, wantsBase, true)
+        {
           tensor.fail(bad)
         }
         body(block)
+      }
+    }
+
+    /// The blocks in order as they are stored, of tensors that are `stored` branches.
+    func visitStored(_ body: (StoredBlock) -> Void) {
+      guard let stored = tensor.stored else { preconditionFailure("not stored as branches") }
+      forEachBlock { number, range, part in
+        let block = StoredBlock(
+          range: range, number: number, branches: stored.from(range.lowerBound))
+        if isNew, observer?.see(block, into: &part) != true,
+          let bad = tensor.load(buffers.block(range, number: number, tensor.models), false, true)
+        {
+          tensor.fail(bad)
+        }
+        body(block)
+      }
+    }
+
+    /// One of them as floats.
+    func load(_ block: StoredBlock) -> TensorBlock {
+      let loaded = buffers.block(block.range, number: block.number, tensor.models)
+      _ = tensor.load(loaded, false, false)
+      return loaded
+    }
+
+    private func forEachBlock(
+      _ body: (_ number: Int, _ range: Range<Int>, _ part: inout MergeReport.Group) -> Void
+    ) {
+      let size = tensor.lanes.block
+      var part = observer?.empty ?? MergeReport.Group.none
+      var start = range.lowerBound
+      while start < range.upperBound {
+        let end = min(start + size, range.upperBound)
+        body(start / size, start..<end, &part)
         start = end
       }
+      observer?.add(part, strip: number)
       tensor.leave(number)
     }
   }
@@ -127,7 +163,11 @@ package final class TensorBlocks {
       defer { pool.give(buffers) }
       for i in numbers {
         let block = buffers.block(ranges[i], number: 0, models)
-        _ = load(block, false, false)
+        if let stored {
+          stored.from(ranges[i].lowerBound).load(block, lanes.merging)
+        } else {
+          _ = load(block, false, false)
+        }
         body(i, block)
       }
       // The pages around them were mapped too: of a large tensor all there are.
@@ -137,13 +177,24 @@ package final class TensorBlocks {
 
   /// One value a strip, in order.
   func collect<T>(_ empty: T, _ visit: (TensorBlock, inout T) -> Void) throws(Fault) -> [T] {
+    try collectStrips(empty) { strip, part in strip.visit { visit($0, &part) } }
+  }
+
+  /// The same of blocks as they are stored.
+  func collectStored<T>(_ empty: T, _ visit: (StoredBlock, inout T) -> Void) throws(Fault) -> [T] {
+    try collectStrips(empty) { strip, part in strip.visitStored { visit($0, &part) } }
+  }
+
+  private func collectStrips<T>(
+    _ empty: T, _ visit: (Strip, inout T) -> Void
+  ) throws(Fault) -> [T] {
     var parts = [T](repeating: empty, count: Lanes.chunks(count, of: lanes.strip))
     let result = parts.withUnsafeMutableBufferPointer { parts -> Result<Void, Fault> in
       let parts = parts
       do throws(Fault) {
         try strips { (strip) throws(Fault) in
           var part = empty
-          strip.visit { visit($0, &part) }
+          visit(strip, &part)
           parts[strip.number] = part
         }
         return .success(())
@@ -160,52 +211,4 @@ package final class TensorBlocks {
       old = new
     }
   }
-}
-
-/// Buffers and tables for blocks of one size, kept from tensor to tensor: as many as there were workers at once.
-final class BlockPool: Sendable {
-  final class Buffers: @unchecked Sendable {
-    // Sendable: of one worker at a time.
-    private var starts: [UnsafeMutablePointer<Float>] = []
-
-    func block(_ range: Range<Int>, number: Int, _ models: Int) -> TensorBlock {
-      TensorBlock(
-        range: range, number: number, base: starts[0], models: Array(starts[2..<2 + models]),
-        out: starts[1])
-    }
-
-    fileprivate func reserve(_ models: Int, _ count: Int) {
-      while starts.count < models + 2 { starts.append(.allocate(capacity: count)) }
-    }
-
-    deinit { for start in starts { start.deallocate() } }
-  }
-
-  private let free = Mutex<[Buffers]>([])
-
-  func take(_ models: Int, _ count: Int) -> Buffers {
-    let buffers = free.withLock { $0.popLast() } ?? Buffers()
-    buffers.reserve(models, count)
-    return buffers
-  }
-
-  func give(_ buffers: Buffers) { free.withLock { $0.append(buffers) } }
-
-  private let tallies = Mutex<[Tally]>([])
-
-  func takeTally(_ tables: Int, _ block: Int) -> Tally {
-    let kept = tallies.withLock { $0.popLast() }
-    if let kept, kept.tables >= tables { return kept }
-    return Tally(tables: tables, matches: block)
-  }
-
-  private let rooms = Mutex<[MagnitudeGuess.Room]>([])
-
-  func takeRoom(_ block: Int) -> MagnitudeGuess.Room {
-    rooms.withLock { $0.popLast() } ?? MagnitudeGuess.Room(block)
-  }
-
-  func give(_ room: MagnitudeGuess.Room) { rooms.withLock { $0.append(room) } }
-
-  func give(_ tally: Tally) { tallies.withLock { $0.append(tally) } }
 }

@@ -24,8 +24,33 @@ struct MagnitudeCut {
     let number: Int
     /// Calls its argument for the blocks in order, with the pointers at each block's first element.
     let visit: (Step) -> Void
+    /// The same, with the entries as they are.
+    let visitEntries: (_ step: (_ block: Int, _ count: Int, _ entries: Entries) -> Void) -> Void
   }
   typealias Step = (_ block: Int, _ count: Int, _ series: [UnsafePointer<Float>]) -> Void
+
+  /// A block of every series.
+  enum Entries {
+    case floats([UnsafePointer<Float>])
+    /// The deltas of branches.
+    case stored(StoredBranches)
+
+    /// `collectBetween` of one series.
+    func between(
+      _ series: Int, _ count: Int, _ upper: ClosedRange<UInt32>,
+      found: UnsafeMutablePointer<UInt32>, above: inout Int, _ kernels: MergingKernels
+    ) -> Int {
+      switch self {
+      case .floats(let values):
+        kernels.collectBetween_f32(
+          found, &above, values[series], count, upper.lowerBound, upper.upperBound)
+      case .stored(let branches):
+        kernels.collectBetween_bf16(
+          found, &above, branches[series], branches.base, count, upper.lowerBound,
+          upper.upperBound)
+      }
+    }
+  }
 
   /// Bits of the smallest magnitude kept.
   private let threshold: UInt32
@@ -183,14 +208,19 @@ struct MagnitudeCut {
       left -= found[strip]
       strip += 1
     }
-    let limits = [Float(bitPattern: threshold - 1), Float(bitPattern: threshold)]
     let kept = Mutex([Int]())
     all.strips(strip) { strip in
-      strip.visit { _, count, values in
-        var within = [0, 0]
-        all.lanes.merging.countWithin_f32(&within, values[series], count, limits, 2)
-        kept.withLock { $0.append(within[1] - within[0]) }
+      let room = all.pool.takeRoom(all.lanes.block)
+      var above = 0
+      strip.visitEntries { _, count, entries in
+        let near = entries.between(
+          series, count, threshold >> 16...threshold >> 16, found: room.sizes, above: &above,
+          all.lanes.merging)
+        var equals = 0
+        for i in 0..<near where room.sizes[i] == threshold { equals &+= 1 }
+        kept.withLock { $0.append(equals) }
       }
+      all.pool.give(room)
     }
     return Equals(
       first: strip * (all.lanes.strip / all.lanes.block),
@@ -205,11 +235,17 @@ struct MagnitudeCut {
 
   // MARK: - Using it
 
-  /// The magnitude below which entries of a block are to be zeros; where only some of those equal to
-  /// the threshold stay, the others are zeroed here.
+  /// The magnitude below which entries of a block are to be zeros; nil where only some of those equal to
+  /// the threshold stay.
+  func floor(in block: Int) -> Float? {
+    guard let left = equals?.kept(in: block) else { return Float(bitPattern: threshold) }
+    return left == 0 ? Float(bitPattern: threshold + 1) : nil
+  }
+
+  /// The same for every block: such equals are zeroed here.
   func floor(_ values: UnsafeMutablePointer<Float>, block: Int, count: Int) -> Float {
-    guard var left = equals?.kept(in: block) else { return Float(bitPattern: threshold) }
-    if left == 0 { return Float(bitPattern: threshold + 1) }
+    if let floor = floor(in: block) { return floor }
+    var left = equals?.kept(in: block) ?? 0
     for i in 0..<count where values[i].bitPattern & 0x7FFF_FFFF == threshold {
       if left == 0 { values[i] = 0 } else { left &-= 1 }
     }
@@ -242,15 +278,16 @@ struct MagnitudeCut {
       count: count, lanes: lanes, pool: BlockPool(),
       strips: { only, body in
         lanes.overChunks(count, of: lanes.strip, only: only) { number, strip in
+          func visit(_ step: Step) {
+            var start = strip.lowerBound
+            while start < strip.upperBound {
+              let end = min(start + lanes.block, strip.upperBound)
+              step(start / lanes.block, end - start, [values + start])
+              start = end
+            }
+          }
           body(
-            Strip(number: number) { step in
-              var start = strip.lowerBound
-              while start < strip.upperBound {
-                let end = min(start + lanes.block, strip.upperBound)
-                step(start / lanes.block, end - start, [values + start])
-                start = end
-              }
-            })
+            Strip(number: number, visit: visit) { step in visit { step($0, $1, .floats($2)) } })
         }
       },
       probe: { ranges, body in

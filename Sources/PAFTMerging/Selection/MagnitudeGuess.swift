@@ -175,7 +175,7 @@ struct MagnitudeGuess {
   final class Room: @unchecked Sendable {
     // Sendable: of one worker at a time.
     private var tables: [Table] = []
-    fileprivate let sizes: UnsafeMutablePointer<UInt32>
+    let sizes: UnsafeMutablePointer<UInt32>
 
     init(_ block: Int) { sizes = .allocate(capacity: block + 15) }
     deinit { sizes.deallocate() }
@@ -195,11 +195,10 @@ struct MagnitudeGuess {
     all.strips(nil) { strip in
       let room = all.pool.takeRoom(all.lanes.block)
       var above = series.map { _ in 0 }
-      strip.visit { _, count, values in
+      strip.visitEntries { _, count, entries in
         for (n, bracket) in brackets.enumerated() {
-          let found = all.lanes.merging.collectBetween_f32(
-            room.sizes, &above[n], values[series[n]], count, bracket.lowerBound,
-            bracket.upperBound)
+          let found = entries.between(
+            series[n], count, bracket, found: room.sizes, above: &above[n], all.lanes.merging)
           room.table(n).add(room.sizes, found, from: bracket)
         }
       }

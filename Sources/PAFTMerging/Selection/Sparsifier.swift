@@ -62,18 +62,7 @@ extension Sparsifier {
     }
     switch rescale {
     case .l1Match:
-      let settled = thinnings
-      let parts = try blocks.collect(
-        [(before: Double, after: Double)](repeating: (0, 0), count: thinned.count)
-      ) { block, sums in
-        for (n, i) in thinned.enumerated() {
-          let delta = block.models[i]
-          settled[i].draw(block, blocks.lanes)
-          sums[n].before += blocks.lanes.vectors.sumAbsolute_f32(delta, block.count)
-          settled[i].apply(to: delta, block, blocks.lanes, scaled: false)
-          sums[n].after += blocks.lanes.vectors.sumAbsolute_f32(delta, block.count)
-        }
-      }
+      let parts = try Self.sums(thinned, thinnings, blocks)
       for (n, i) in thinned.enumerated() {
         let before = parts.reduce(0) { $0 + $1[n].before }
         let after = parts.reduce(0) { $0 + $1[n].after }
@@ -86,6 +75,31 @@ extension Sparsifier {
     case nil: break
     }
     return thinnings
+  }
+
+  /// Magnitudes of the thinned models before and after, strip by strip; fills what draws are remembered.
+  private static func sums(
+    _ thinned: [Int], _ thinnings: [Thinning], _ blocks: TensorBlocks
+  ) throws(Fault) -> [[(before: Double, after: Double)]] {
+    let (lanes, zeros) = (blocks.lanes, thinned.map { _ in (before: 0.0, after: 0.0) })
+    guard blocks.stored != nil, thinned.allSatisfy({ thinnings[$0].drawn != nil }) else {
+      return try blocks.collect(zeros) { block, sums in
+        for (n, i) in thinned.enumerated() {
+          let delta = block.models[i]
+          thinnings[i].draw(block, lanes)
+          sums[n].before += lanes.vectors.sumAbsolute_f32(delta, block.count)
+          thinnings[i].apply(to: delta, block, lanes, scaled: false)
+          sums[n].after += lanes.vectors.sumAbsolute_f32(delta, block.count)
+        }
+      }
+    }
+    return try blocks.collectStored(zeros) { block, sums in
+      for (n, i) in thinned.enumerated() {
+        let (before, after) = thinnings[i].drawSums(block, i, lanes)
+        sums[n].before += before
+        sums[n].after += after
+      }
+    }
   }
 
   /// Bytes of draws kept for a tensor at most.
@@ -122,6 +136,12 @@ extension Sparsifier {
               body(
                 MagnitudeCut.Strip(number: strip.number) { step in
                   strip.visit { step($0.number, $0.count, $0.operands) }
+                } visitEntries: { step in
+                  if blocks.stored == nil {
+                    strip.visit { step($0.number, $0.count, .floats($0.operands)) }
+                  } else {
+                    strip.visitStored { step($0.number, $0.count, .stored($0.branches)) }
+                  }
                 })
             }
           } catch { fail(error) }
@@ -239,7 +259,28 @@ struct Thinning: Sendable {
     if scaled, factor != 1 { lanes.vectors.scale_f32(delta, factor, count) }
   }
 
-  /// The same, or what is left to do of it: the magnitude below which entries count as zeros.
+  /// Fills `drawn` for a block of one branch; magnitudes before and after.
+  func drawSums(_ block: StoredBlock, _ model: Int, _ lanes: Lanes) -> (
+    before: Double, after: Double
+  ) {
+    guard let random, let drawn else { preconditionFailure("draws are not remembered") }
+    let (branches, start) = (block.branches, block.range.lowerBound)
+    var sums = [0.0, 0.0]
+    lanes.merging.drawSums_bf16(
+      drawn.place(start), &sums, branches[model], branches.base, block.count, random.key, start,
+      limit)
+    return (sums[0], sums[1])
+  }
+
+  /// Where remembered draws, a factor and this are all there is to do: by the number of a block, the
+  /// magnitude below which entries count as zeros. That is nil where only some of several equals go.
+  var floorInBlock: ((_ block: Int) -> Float?)? {
+    guard dropped == nil, random == nil || drawn != nil else { return nil }
+    guard let kept else { return { _ in 0 } }
+    return { kept.floor(in: $0) }
+  }
+
+  /// The same as `apply`, or what is left to do of it: the magnitude below which entries count as zeros.
   func floor(
     of delta: UnsafeMutablePointer<Float>, _ block: TensorBlock, _ lanes: Lanes
   ) -> Float {
