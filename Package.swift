@@ -8,7 +8,7 @@ import Foundation
 import PackageDescription
 
 /// Flags of one instruction set, handed to clang so that imported vector verbs and Swift SIMD agree.
-let avx2 = ["avx2", "fma", "f16c", "bmi2"]
+let avx2 = ["avx2", "fma", "f16c", "bmi2", "popcnt"]
 let avx512 = avx2 + ["avx512f", "avx512bw", "avx512dq", "avx512vl"]
 let avx512bf16 = avx512 + ["avx512bf16", "avx512vnni"]
 let amx = avx512bf16 + ["amx-tile", "amx-bf16", "amx-int8"]

@@ -16,7 +16,7 @@ static int has(uint32_t word, uint32_t mask) { return (word & mask) == mask; }
 
 uint32_t paft_cpu_features(void) {
   uint32_t a, b, c, d;
-  if (!__get_cpuid(1, &a, &b, &c, &d) || !has(c, bit_OSXSAVE | bit_AVX | bit_FMA | bit_F16C))
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !has(c, bit_OSXSAVE | bit_AVX | bit_FMA | bit_F16C | bit_POPCNT))
     return 0;
   const uint64_t saved = xcr0();
   if ((saved & 0x6) != 0x6) return 0; /* xmm and upper ymm halves */

@@ -139,26 +139,19 @@ package func drawSums_bf16<I: OptimizerVerbs>(
   var high = InlineArray<4, I.Wide>(repeating: I.zeroWide())
   var keptLow = InlineArray<4, I.Wide>(repeating: I.zeroWide())
   var keptHigh = InlineArray<4, I.Wide>(repeating: I.zeroWide())
-  @inline(__always) func step(_ at: Int, _ count: Int, _ slot: Int) -> UInt64 {
-    let counter = UInt64(truncatingIfNeeded: first &+ at)
-    let (low16, high16) = (
-      I.draw(counter, key), I.draw(counter &+ UInt64(truncatingIfNeeded: I.lanes / 2), key)
-    )
-    let mask = I.maskBelow(low16, high16, limit)
-    let size = I.abs(delta_bf16(I.self, x, b, at, count))
-    let kept = I.keepLanes(size, mask)
-    low[slot] = I.addWide(I.widenLow(size), low[slot])
-    high[slot] = I.addWide(I.widenHigh(size), high[slot])
-    keptLow[slot] = I.addWide(I.widenLow(kept), keptLow[slot])
-    keptHigh[slot] = I.addWide(I.widenHigh(kept), keptHigh[slot])
-    return UInt64(mask)
-  }
   var i = 0
   while i &+ 4 &* I.lanes <= n {
     var word: UInt64 = 0
     for slot in 0..<4 {
-      let bits = step(i &+ slot &* I.lanes, I.lanes, slot)
-      word |= bits &<< UInt64(truncatingIfNeeded: slot &* I.lanes)
+      let at = i &+ slot &* I.lanes
+      let mask = drawnMask(I.self, first &+ at, key, limit)
+      let size = I.abs(delta_bf16(I.self, x, b, at, I.lanes))
+      let kept = I.keepLanes(size, mask)
+      low[slot] = I.addWide(I.widenLow(size), low[slot])
+      high[slot] = I.addWide(I.widenHigh(size), high[slot])
+      keptLow[slot] = I.addWide(I.widenLow(kept), keptLow[slot])
+      keptHigh[slot] = I.addWide(I.widenHigh(kept), keptHigh[slot])
+      word |= UInt64(mask) &<< UInt64(truncatingIfNeeded: slot &* I.lanes)
     }
     for byte in 0..<(I.lanes / 2) {
       bits[i / 8 &+ byte] = UInt8(
@@ -169,8 +162,14 @@ package func drawSums_bf16<I: OptimizerVerbs>(
   let start = i
   var word: UInt64 = 0
   while i < n {
-    let count = min(I.lanes, n &- i)
-    word |= step(i, count, 0) &<< UInt64(truncatingIfNeeded: i &- start)
+    let mask = drawnMask(I.self, first &+ i, key, limit)
+    let size = I.abs(delta_bf16(I.self, x, b, i, min(I.lanes, n &- i)))
+    let kept = I.keepLanes(size, mask)
+    low[0] = I.addWide(I.widenLow(size), low[0])
+    high[0] = I.addWide(I.widenHigh(size), high[0])
+    keptLow[0] = I.addWide(I.widenLow(kept), keptLow[0])
+    keptHigh[0] = I.addWide(I.widenHigh(kept), keptHigh[0])
+    word |= UInt64(mask) &<< UInt64(truncatingIfNeeded: i &- start)
     i &+= I.lanes
   }
   if start < n {
@@ -183,6 +182,16 @@ package func drawSums_bf16<I: OptimizerVerbs>(
   }
   sums[0] += totalWide(I.self, low, high)
   sums[1] += totalWide(I.self, keptLow, keptHigh)
+}
+
+/// Which of a vector's draws, the first of them of `counter`, are below the limit.
+@_alwaysEmitIntoClient @inline(__always)
+func drawnMask<I: OptimizerVerbs>(_: I.Type, _ counter: Int, _ key: UInt64, _ limit: UInt64)
+  -> UInt32
+{
+  let counter = UInt64(truncatingIfNeeded: counter)
+  return I.maskBelow(
+    I.draw(counter, key), I.draw(counter &+ UInt64(truncatingIfNeeded: I.lanes / 2), key), limit)
 }
 
 @_alwaysEmitIntoClient @inline(__always)
@@ -215,6 +224,13 @@ func keptBits<I: InstructionSet>(_: I.Type, _ bits: UnsafePointer<UInt8>, _ at: 
   return UInt32(bits[at / 8]) &>> UInt32(truncatingIfNeeded: at & 7)
 }
 
+/// Whether 1/x is a Float: x is a power of two, and neither is subnormal.
+@_alwaysEmitIntoClient @inline(__always)
+func hasInverse(_ x: Float) -> Bool {
+  let exponent = (x.bitPattern >> 23) & 0xFF
+  return x.bitPattern & 0x7F_FFFF == 0 && exponent >= 1 && exponent <= 253
+}
+
 /// Products and sums in the order of `agree_f32`, then those of `finish_bf16`.
 @_alwaysEmitIntoClient @inline(__always)
 func agree_bf16<I: OptimizerVerbs>(
@@ -231,6 +247,10 @@ func agree_bf16<I: OptimizerVerbs>(
   let (xFloor, yFloor) = (I.splat(floors[0]), I.splat(floors[1]))
   let (xFactor, yFactor) = (I.splat(factors[0]), I.splat(factors[1]))
   let (scale, bound) = (I.splat(lambda), I.splat(limit))
+  // Dividing by a power of two is multiplying by its inverse, bit for bit, and takes a tenth of the time.
+  let isExact = hasInverse(votes[0]) && hasInverse(votes[1]) && hasInverse(votes[0] + votes[1])
+  let (xInverse, yInverse) = (I.splat(1 / votes[0]), I.splat(1 / votes[1]))
+  let bothInverse = I.splat(1 / (votes[0] + votes[1]))
   var low = InlineArray<2, I.Wide>(repeating: I.zeroWide())
   var high = InlineArray<2, I.Wide>(repeating: I.zeroWide())
   var beyond = zero
@@ -250,7 +270,11 @@ func agree_bf16<I: OptimizerVerbs>(
       let (xSide, ySide) = (I.mul(xVote, sign), I.mul(yVote, sign))
       let first = I.add(zero, I.whereGreater(xSide, zero, I.mul(xWeight, xEntry), zero))
       var value = I.add(first, I.whereGreater(ySide, zero, I.mul(yWeight, yEntry), zero))
-      if normalize != 0 {
+      if normalize != 0, isExact {
+        let withX = I.whereGreater(ySide, zero, bothInverse, xInverse)
+        let withoutX = I.whereGreater(ySide, zero, yInverse, one)
+        value = I.mul(value, I.whereGreater(xSide, zero, withX, withoutX))
+      } else if normalize != 0 {
         let divisor = I.add(
           I.whereGreater(xSide, zero, xVotes, zero), I.whereGreater(ySide, zero, yVotes, zero))
         // Votes of either sign may cancel; then there is nothing to divide by.

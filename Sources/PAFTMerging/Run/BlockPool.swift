@@ -8,10 +8,12 @@ final class BlockPool: Sendable {
     // Sendable: of one worker at a time.
     private var starts: [UnsafeMutablePointer<Float>] = []
 
+    var out: UnsafeMutablePointer<Float> { starts[1] }
+
     func block(_ range: Range<Int>, number: Int, _ models: Int) -> TensorBlock {
       TensorBlock(
         range: range, number: number, base: starts[0], models: Array(starts[2..<2 + models]),
-        out: starts[1])
+        out: out)
     }
 
     fileprivate func reserve(_ models: Int, _ count: Int) {
@@ -46,6 +48,15 @@ final class BlockPool: Sendable {
   }
 
   func give(_ room: MagnitudeGuess.Room) { rooms.withLock { $0.append(room) } }
+
+  private let tables = Mutex<[CountTable]>([])
+
+  func takeTable() -> CountTable { tables.withLock { $0.popLast() } ?? CountTable() }
+
+  func give(_ table: CountTable) {
+    table.clear()
+    tables.withLock { $0.append(table) }
+  }
 
   func give(_ tally: Tally) { tallies.withLock { $0.append(tally) } }
 }

@@ -50,9 +50,6 @@ package enum Merge {
     let worker = MergeWorker(plan, lanes, detailed: detailed)
     for (index, tensor) in plan.tensors.enumerated() where !writer.isKept(tensor.name) {
       progress(.merging(tensor: tensor.name, index: index, of: plan.tensors.count))
-      if index + 1 < plan.tensors.count {
-        for operand in plan.tensors[index + 1].operands { operand.entry.prefetch() }
-      }
       try worker.merge(tensor, into: writer)
     }
     try worker.complete(in: writer)

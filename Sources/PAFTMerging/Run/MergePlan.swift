@@ -18,6 +18,9 @@ struct MergePlan {
     var parameters: ParameterValues
     var isMerged: Bool { template.dtype.isFloat }
 
+    /// What it is made from.
+    var entries: [TensorEntry] { (base.map { [$0] } ?? []) + operands.map(\.entry) }
+
     /// Nil unless these are two BF16 branches of a BF16 base, and neither is the base itself.
     var storedBranches: StoredBranches? {
       guard let base, operands.count == 2, base.count > 0,

@@ -15,8 +15,10 @@ final class MergeWorker {
   private let random: CounterRandom
   private let pool = BlockPool()
   private let results: ResultWriter
-  /// Tensors to be merged side by side.
+  /// Tensors to be merged side by side, and the bytes of what they are made from.
   private var waiting: (jobs: [Job], bytes: Int) = ([], 0)
+  /// What the last ones were made from, by file.
+  private var used: [[TensorEntry]] = []
   /// Tensors whose writes may not have ended yet.
   private var open: (names: [String], bytes: Int) = ([], 0)
   private var base = FloatBuffer()
@@ -54,11 +56,13 @@ final class MergeWorker {
     let bytes = tensor.template.count * tensor.type.size
     if plan.streams(tensor), tensor.template.count <= Self.aloneElements {
       waiting.jobs.append(job)
-      waiting.bytes += bytes
+      waiting.bytes += tensor.entries.reduce(0) { $0 + $1.bytes.count }
       if waiting.bytes >= Self.waitingBytes { try mergeWaiting() }
     } else {
       try mergeWaiting()
+      prefetch(job)
       try add(plan.streams(tensor) ? mergeBlocks(job, lanes) : mergeWhole(job), of: tensor)
+      TensorEntry.release(tensor.entries)
     }
     open.names.append(tensor.name)
     open.bytes += bytes
@@ -77,14 +81,24 @@ final class MergeWorker {
   private func mergeWaiting() throws(Fault) {
     let jobs = waiting.jobs
     waiting = ([], 0)
-    if jobs.count == 1 { return try add(mergeBlocks(jobs[0], lanes), of: jobs[0].tensor) }
+    let last = used
+    used = Self.byPosition(jobs.map(\.tensor.entries))
+    guard jobs.count > 1 else {
+      for entries in last { TensorEntry.release(entries) }
+      if let job = jobs.first { try add(mergeBlocks(job, lanes), of: job.tensor) }
+      return
+    }
     let order = jobs.indices.sorted {
       let (a, b) = (jobs[$0].tensor.template.count, jobs[$1].tensor.template.count)
       return a != b ? a > b : $0 < $1
     }
     let ended = Mutex([Result<Findings, Fault>?](repeating: nil, count: jobs.count))
     let alone = lanes.alone
-    lanes.forEach(jobs.count) { n in
+    prefetch(jobs[order[0]])
+    lanes.forEach(last.count + jobs.count) { n in
+      guard n >= last.count else { return TensorEntry.release(last[n]) }
+      let n = n - last.count
+      if n + 1 < order.count { prefetch(jobs[order[n + 1]]) }
       let result: Result<Findings, Fault>
       do throws(Fault) { result = .success(try mergeBlocks(jobs[order[n]], alone)) } catch {
         result = .failure(error)
@@ -117,7 +131,7 @@ final class MergeWorker {
   /// The tensor's operands straight from the mapped files.
   private func blocks(of tensor: MergePlan.Tensor, _ lanes: Lanes) -> TensorBlocks {
     let (home, sources) = (plan.sources[tensor.home], plan.sources)
-    let entries = tensor.operands.map(\.entry) + (tensor.base.map { [$0] } ?? [])
+    let entries = tensor.entries
     // A few layers' matrices may stay mapped from pass to pass, an embedding need not.
     let isLarge = entries.reduce(0) { $0 + $1.bytes.count } > Self.mappedBytes
     return TensorBlocks(
@@ -157,7 +171,7 @@ final class MergeWorker {
     let blocks =
       plan.streams(tensor) ? blocks(of: tensor, lanes) : try load(tensor).blocks(pool)
     try report.add(observed(tensor, blocks))
-    release(tensor)
+    TensorEntry.release(tensor.entries)
   }
 
   private func observed(
@@ -171,9 +185,14 @@ final class MergeWorker {
     return deltas
   }
 
-  private func release(_ tensor: MergePlan.Tensor) {
-    for operand in tensor.operands { operand.entry.release() }
-    tensor.base?.release()
+  /// Asks for the files' pages, should they be on the disk.
+  private func prefetch(_ job: Job) { for entry in job.tensor.entries { entry.prefetch() } }
+
+  /// The first of all lists, the second of all, …: in most merges those of one file each.
+  private static func byPosition(_ lists: [[TensorEntry]]) -> [[TensorEntry]] {
+    (0..<(lists.map(\.count).max() ?? 0)).map { n in
+      lists.compactMap { $0.count > n ? $0[n] : nil }
+    }
   }
 
   /// From several workers at once, with lanes of their own.
@@ -188,7 +207,6 @@ final class MergeWorker {
       findings.deltas = report.observe(tensor.name, blocks, tensor.operands.map(\.model))
     }
     try emit(job, blocks, stream(task(tensor, [], nil, lanes), blocks), &findings)
-    release(tensor)
     return findings
   }
 
@@ -204,7 +222,6 @@ final class MergeWorker {
       block.out.update(from: result + block.range.lowerBound, count: block.count)
     }
     try emit(job, blocks, copying, &findings)
-    release(tensor)
     return findings
   }
 
@@ -244,8 +261,8 @@ final class MergeWorker {
   /// A tensor of more is shared out: one worker would keep the others waiting at the end.
   private static let aloneElements = 1 << 23
 
-  /// How much of the result is merged side by side: many tensors, among them small ones for the end, and
-  /// a fraction of a second.
+  /// How much is merged side by side, by what it is made from, which stays mapped until the next ones are
+  /// under way: many tensors, among them small ones for the end.
   private static let waitingBytes = 256 << 20
 
   /// How much of the files is mapped at a time before strips are let go one by one.

@@ -13,7 +13,8 @@ final class ResultWriter {
 
   init(_ plan: MergePlan, _ lanes: Lanes) {
     self.plan = plan
-    encoded = EncodingPool(elements: lanes.strip)
+    let widest = plan.tensors.map(\.type.size).max() ?? 1
+    encoded = EncodingPool(bytes: lanes.strip * widest)
     writes = WriteBehind(lanes.background)
   }
 
@@ -132,37 +133,4 @@ final class ResultWriter {
       .notFinite, "\(place), too large for \(ModelFiles.name(of: tensor.type))",
       hint: "set out_dtype: float32")
   }
-}
-
-/// Buffers for encoded strips, one for each worker.
-private final class EncodingPool: Sendable {
-  final class Buffer: @unchecked Sendable {
-    // Sendable: of one worker at a time.
-    private let memory: UnsafeMutableRawPointer
-    fileprivate(set) var start: UnsafeMutableRawPointer
-
-    fileprivate init(_ elements: Int) {
-      memory = UnsafeMutableRawPointer.allocate(
-        byteCount: elements * 4 + 2 * TensorTarget.alignment, alignment: TensorTarget.alignment)
-      start = memory
-    }
-
-    /// Stands to a page as the place in the file does, so that whole pages go to the disk as they are.
-    fileprivate func align(to offset: Int) { start = memory + offset % TensorTarget.alignment }
-
-    deinit { memory.deallocate() }
-  }
-
-  private let free = Mutex<[Buffer]>([])
-  private let elements: Int
-
-  init(elements: Int) { self.elements = elements }
-
-  func take(_ target: TensorTarget, at element: Int) -> Buffer {
-    let buffer = free.withLock { $0.popLast() } ?? Buffer(elements)
-    buffer.align(to: target.offset(of: element))
-    return buffer
-  }
-
-  func give(_ buffer: Buffer) { free.withLock { $0.append(buffer) } }
 }

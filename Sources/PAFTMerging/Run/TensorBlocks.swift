@@ -161,6 +161,8 @@ package final class TensorBlocks {
     lanes.overChunks(ranges.count, of: group) { _, numbers in
       let buffers = pool.take(models, lanes.block)
       defer { pool.give(buffers) }
+      // All are in no cache: asked for together, they do not wait for each other.
+      if let stored { stored.touch(ranges[numbers], buffers.out) }
       for i in numbers {
         let block = buffers.block(ranges[i], number: 0, models)
         if let stored {

@@ -49,7 +49,10 @@ final class WriteBehind {
     private static let depth = 24
 
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-    private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    /// Something to write came, or the end: for one thread that waits. Something was written: for those
+    /// who hand over. Woken for nothing, a thread would take a worker's core each time.
+    private let came = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    private let went = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     private var waiting: [Write] = []
     private var writing = 0
     private var isEnded = false
@@ -58,31 +61,35 @@ final class WriteBehind {
     init() {
       mutex.initialize(to: pthread_mutex_t())
       pthread_mutex_init(mutex, nil)
-      changed.initialize(to: pthread_cond_t())
-      pthread_cond_init(changed, nil)
+      for condition in [came, went] {
+        condition.initialize(to: pthread_cond_t())
+        pthread_cond_init(condition, nil)
+      }
     }
 
     deinit {
-      pthread_cond_destroy(changed)
+      for condition in [came, went] {
+        pthread_cond_destroy(condition)
+        condition.deallocate()
+      }
       pthread_mutex_destroy(mutex)
-      changed.deallocate()
       mutex.deallocate()
     }
 
     func add(_ write: @escaping Write) throws(Fault) {
       pthread_mutex_lock(mutex)
       defer { pthread_mutex_unlock(mutex) }
-      while waiting.count >= Self.depth, failure == nil { pthread_cond_wait(changed, mutex) }
+      while waiting.count >= Self.depth, failure == nil { pthread_cond_wait(went, mutex) }
       if let failure { throw failure }
       waiting.append(write)
-      pthread_cond_broadcast(changed)
+      pthread_cond_signal(came)
     }
 
     func drain() throws(Fault) {
       pthread_mutex_lock(mutex)
       defer { pthread_mutex_unlock(mutex) }
       while writing > 0 || (!waiting.isEmpty && failure == nil) {
-        pthread_cond_wait(changed, mutex)
+        pthread_cond_wait(went, mutex)
       }
       if let failure { throw failure }
     }
@@ -90,7 +97,7 @@ final class WriteBehind {
     func end() {
       pthread_mutex_lock(mutex)
       isEnded = true
-      pthread_cond_broadcast(changed)
+      pthread_cond_broadcast(came)
       pthread_mutex_unlock(mutex)
     }
 
@@ -101,19 +108,19 @@ final class WriteBehind {
         if failure != nil { waiting.removeAll() }
         if waiting.isEmpty {
           if isEnded { break }
-          pthread_cond_wait(changed, mutex)
+          pthread_cond_wait(came, mutex)
           continue
         }
         let write = waiting.removeFirst()
         writing += 1
-        pthread_cond_broadcast(changed)
+        pthread_cond_broadcast(went)
         pthread_mutex_unlock(mutex)
         var found: Fault?
         do throws(Fault) { try write() } catch { found = error }
         pthread_mutex_lock(mutex)
         writing -= 1
         if failure == nil { failure = found }
-        pthread_cond_broadcast(changed)
+        pthread_cond_broadcast(went)
       }
       pthread_mutex_unlock(mutex)
     }

@@ -108,15 +108,17 @@ struct MagnitudeCut {
     var prefix: [UInt32] = []
     var left: [Int] = []
     for i in open {
-      let (bin, rest) = descend(upper[series.firstIndex(of: wanted[i].series)!], wanted[i].keep)
+      let (bin, rest) = descend(
+        upper[series.firstIndex(of: wanted[i].series)!], 1 << 15, wanted[i].keep)
       prefix.append(UInt32(bin))
       left.append(rest)
     }
     let lower = lowerCounts(of: open.map { wanted[$0].series }, prefix, in: all)
     for (n, i) in open.enumerated() {
-      var totals = [Int](repeating: 0, count: 1 << 16)
-      for strip in lower { for (bin, count) in strip[n] { totals[Int(bin)] += Int(count) } }
-      let (bin, rest) = descend(totals, left[n])
+      let totals = all.pool.takeTable()
+      defer { all.pool.give(totals) }
+      for strip in lower { for (bin, count) in strip[n] { totals.add(Int(count), to: bin) } }
+      let (bin, rest) = totals.descend(left[n])
       let threshold = prefix[n] << 16 | UInt32(bin)
       cuts[i] = cut(i, threshold, keeping: rest, of: totals[bin]) { strip in
         lower[strip][n].first { Int($0.bin) == bin }.map { Int($0.count) } ?? 0
@@ -126,10 +128,12 @@ struct MagnitudeCut {
   }
 
   /// From the largest bin down to the one that holds the wanted entry, and how many of it are wanted.
-  static func descend(_ counts: [Int], _ wanted: Int) -> (bin: Int, left: Int) {
-    var (bin, left) = (counts.count - 1, wanted)
+  static func descend<Count: FixedWidthInteger>(
+    _ counts: UnsafePointer<Count>, _ bins: Int, _ wanted: Int
+  ) -> (bin: Int, left: Int) {
+    var (bin, left) = (bins - 1, wanted)
     while bin > 0, counts[bin] < left {
-      left -= counts[bin]
+      left -= Int(counts[bin])
       bin -= 1
     }
     return (bin, left)

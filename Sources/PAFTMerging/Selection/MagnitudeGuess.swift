@@ -39,14 +39,15 @@ struct MagnitudeGuess {
         for value in strip[n].values { upper[Int(value.offset >> 16)] += Int(value.count) }
       }
       guard left > 0, left <= upper.reduce(0, +) else { return nil }
-      let (bin, below) = MagnitudeCut.descend(upper, left)
-      var lower = [Int](repeating: 0, count: 1 << 16)
+      let (bin, below) = MagnitudeCut.descend(upper, upper.count, left)
+      let lower = all.pool.takeTable()
+      defer { all.pool.give(lower) }
       for strip in strips {
         for value in strip[n].values where Int(value.offset >> 16) == bin {
-          lower[Int(value.offset & 0xFFFF)] += Int(value.count)
+          lower.add(Int(value.count), to: UInt16(truncatingIfNeeded: value.offset))
         }
       }
-      let (end, rest) = MagnitudeCut.descend(lower, below)
+      let (end, rest) = lower.descend(below)
       let offset = UInt32(bin << 16 + end)
       places.append(
         Place(threshold: bracket.lowerBound << 16 + offset, equals: lower[end], rest: rest) {
@@ -62,7 +63,7 @@ struct MagnitudeGuess {
   /// Neighbours that are read together: a line of floats and a half, two of half precision.
   private static let stretch = 32
   /// Below it, counting everything is as fast.
-  private static let fewest = 1 << 17
+  private static let fewest = 1 << 16
   /// More than this share of all entries between: a histogram of everything costs no more.
   private static let mostBetween = 0.25
   /// Upper halves in a bracket at most; each is a table of 256 kB for every worker.
@@ -111,9 +112,8 @@ struct MagnitudeGuess {
     let total = number * stretch
     var table = [UInt32](repeating: 0, count: 1 << 15)
     lanes.merging.histogram_f32(&table, sample, total)
-    let counts = table.map { Int($0) }
     let rank = density * Double(total)
-    let center = MagnitudeCut.descend(counts, max(1, Int(rank))).bin
+    let center = MagnitudeCut.descend(table, table.count, max(1, Int(rank))).bin
     let bound = Float(bitPattern: UInt32(center) << 16)
     var (sum, squares) = (0.0, 0.0)
     for part in 0..<number {
@@ -128,11 +128,13 @@ struct MagnitudeGuess {
     let variance = max(0, squares - sum * sum / n) / (n - 1)
     // Of the number above, in entries of the sample; a few more for the tails.
     let margin = 4 * (n * variance).squareRoot() + 16
-    let low = Int(rank + margin) < total ? MagnitudeCut.descend(counts, Int(rank + margin)).bin : 0
-    let high =
-      rank - margin >= 1 ? MagnitudeCut.descend(counts, Int(rank - margin)).bin : 0x7F7F
+    func bin(_ rank: Double) -> Int {
+      MagnitudeCut.descend(table, table.count, Int(rank)).bin
+    }
+    let low = Int(rank + margin) < total ? bin(rank + margin) : 0
+    let high = rank - margin >= 1 ? bin(rank - margin) : 0x7F7F
     guard low <= high, high - low < widest,
-      Double(counts[low...high].reduce(0, +)) <= mostBetween * Double(total)
+      Double(table[low...high].reduce(0) { $0 + Int($1) }) <= mostBetween * Double(total)
     else { return nil }
     return UInt32(low)...UInt32(high)
   }
@@ -147,11 +149,19 @@ struct MagnitudeGuess {
 
   /// Counts of one bracket for one worker, all zero between strips.
   fileprivate final class Table {
-    /// Pages that nobody touches take no memory.
-    private let counts = calloc(widest << 16, 4)!.assumingMemoryBound(to: UInt32.self)
+    private let counts: UnsafeMutablePointer<UInt32>
     private var touched: [UInt32] = []
 
-    deinit { free(counts) }
+    init() {
+      // On huge pages: what is touched lies all over them.
+      let bytes = widest << 18
+      let start = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 2 << 20)
+      madvise(start, bytes, MADV_HUGEPAGE)
+      counts = start.bindMemory(to: UInt32.self, capacity: widest << 16)
+      counts.initialize(repeating: 0, count: widest << 16)
+    }
+
+    deinit { UnsafeMutableRawPointer(counts).deallocate() }
 
     func add(_ sizes: UnsafePointer<UInt32>, _ count: Int, from bracket: ClosedRange<UInt32>) {
       let lower = bracket.lowerBound << 16

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import PAFTFormats
+internal import Synchronization
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+/// Buffers for encoded strips: as many as are filled and written at once. Some share a huge page, whose
+/// parts the kernel need not look up one by one when the disk takes them.
+final class EncodingPool: Sendable {
+  final class Buffer: @unchecked Sendable {
+    // Sendable: of one worker at a time.
+    private let slab: Slab
+    private let memory: UnsafeMutableRawPointer
+    fileprivate(set) var start: UnsafeMutableRawPointer
+
+    fileprivate init(_ slab: Slab, _ offset: Int) {
+      self.slab = slab
+      memory = slab.start + offset
+      start = memory
+    }
+
+    /// Stands to a page as the place in the file does, so that whole pages go to the disk as they are.
+    fileprivate func align(to offset: Int) { start = memory + offset % TensorTarget.alignment }
+  }
+
+  fileprivate final class Slab {
+    let start: UnsafeMutableRawPointer
+
+    init(_ bytes: Int) {
+      start = .allocate(byteCount: bytes, alignment: hugePage)
+      madvise(start, bytes, MADV_HUGEPAGE)
+    }
+
+    deinit { start.deallocate() }
+  }
+
+  private let free = Mutex<[Buffer]>([])
+  private let stride: Int
+
+  /// - Parameter bytes: of a strip at most.
+  init(bytes: Int) {
+    let page = TensorTarget.alignment
+    stride = (bytes + 2 * page - 1) / page * page
+  }
+
+  func take(_ target: TensorTarget, at element: Int) -> Buffer {
+    let buffer = free.withLock { $0.popLast() ?? more(&$0) }
+    buffer.align(to: target.offset(of: element))
+    return buffer
+  }
+
+  func give(_ buffer: Buffer) { free.withLock { $0.append(buffer) } }
+
+  private func more(_ free: inout [Buffer]) -> Buffer {
+    let bytes = (stride + hugePage - 1) / hugePage * hugePage
+    let slab = Slab(bytes)
+    for n in 1..<max(1, bytes / stride) { free.append(Buffer(slab, n * stride)) }
+    return Buffer(slab, 0)
+  }
+}
+
+private let hugePage = 2 << 20
