@@ -14,11 +14,15 @@ package struct RoundedGates: @unchecked Sendable, BitwiseCopyable {
   package let columns: Int
 
   package init(in arena: Arena, rows: Int, columns: Int) {
-    gate = arena.allocate(UInt16.self, count: max(1, rows * columns))
-    up = arena.allocate(UInt16.self, count: max(1, rows * columns))
+    gate = arena.allocate(UInt16.self, count: max(1, 2 * rows * columns + Self.distance))
+    up = gate + rows * columns + Self.distance
     self.rows = rows
     self.columns = columns
   }
+
+  /// Between gate and up, which are walked together: off the same sets of the caches, like the distance
+  /// of an arena's large allocations, and less of it.
+  static let distance = 68 * 32
 
   /// Rounds `count` values of a row, from column `from` on.
   @inline(__always)

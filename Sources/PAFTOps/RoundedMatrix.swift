@@ -30,12 +30,23 @@ package struct RoundedMatrix: @unchecked Sendable, BitwiseCopyable {
     }
   }
 
+  /// Rounds all rows of `source`.
+  package func fill(from source: Matrix, on executor: Executor) {
+    let span = executor.begin(.rows(.copy, rows, columns, .forward, bytesEach: 6))
+    defer { executor.end(span) }
+    precondition(source.rows == rows && source.columns == columns)
+    executor.parallel(rows, grain: grain) { round($0, of: source, executor) }
+  }
+
+  /// Rows that are worth a worker.
+  private var grain: Int { max(8, (1 << 14) / max(1, columns)) }
+
   /// The rows as Floats.
   package func load(into target: Matrix, on executor: Executor) {
     let span = executor.begin(.rows(.copy, rows, columns, .backward, bytesEach: 6))
     defer { executor.end(span) }
     precondition(target.rows == rows && target.columns == columns && target.isFlat)
-    executor.parallel(rows, grain: 8) { range in
+    executor.parallel(rows, grain: grain) { range in
       executor.kernels.vectors.fromBF16(
         target.row(range.lowerBound), base + range.lowerBound * columns, range.count * columns, 0)
     }

@@ -54,7 +54,7 @@ package struct ScratchSizes: Sendable {
 
   /// Gate and up as they wait for the backward pass in bf16.
   package func roundedGates(_ rows: Int, _ columns: Int) -> Int {
-    2 * Arena.taken(2 * rows * columns)
+    Arena.taken(2 * (2 * rows * columns + RoundedGates.distance))
   }
 
   /// Rows of a gated product on their way into an operand.

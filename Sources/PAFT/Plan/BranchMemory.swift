@@ -252,8 +252,13 @@ struct PassMemory {
       - (c.norms.mlpInput == nil ? 0 : sizes.floats(rows, c.hidden))
     guard rounds else { return floats }
     let widths = [c.hidden, c.queryWidth, c.queryWidth + 2 * c.keyWidth]
+    let attending = min(adapted, c.isFused ? 1 : 3)
+    func halved(_ rows: Int, _ columns: Int) -> Int {
+      sizes.floats(rows, columns) - sizes.rounded(rows, columns)
+    }
+    let low = attending * halved(tokens, rank) + (adapted - attending) * halved(rows, rank)
     return widths.reduce(
-      floats - attended(tokens) - sizes.floats(rows, c.hidden) + sizes.rounded(rows, c.hidden)
+      floats - low - attended(tokens) - halved(rows, c.hidden)
     ) { $0 + sizes.rounded(tokens, $1) }
   }
 
@@ -288,7 +293,7 @@ struct PassMemory {
 
   /// An adapter's part of a product, and what a norm stands behind.
   private func low(_ tokens: Int) -> Int {
-    branch(tokens) + (rank > 0 ? sizes.rows(tokens, rank) : 0)
+    branch(tokens) + (rank > 0 ? sizes.rows(tokens, rank) + sizes.floats(tokens, rank) : 0)
   }
 
   /// What attention and MLP compute, or its gradient, where a norm or a factor stands behind it.
@@ -350,7 +355,7 @@ struct PassMemory {
     let low =
       rank == 0
       ? 0
-      : sizes.floats(tokens, rank)
+      : (rounds ? 2 : 1) * sizes.floats(tokens, rank)
         + max(weight(outputs, rank), weight(rank, inputs), sizes.rows(tokens, rank) + turned)
     return max(
       isFull ? weight(outputs, inputs) : 0,

@@ -40,8 +40,15 @@ struct LayerActivations {
   var waiting: Rounded?
   var product: Matrix?  // activation(gate) * up; nil: computed again
   var mlpOutput: BranchOutput?
-  /// x Aᵀ of each adapted module, indexed by `Module`; no rows where there is no adapter.
-  var low: UnsafeMutablePointer<Matrix>
+  /// x Aᵀ of each adapted module, indexed by `Module`.
+  var low: UnsafeMutablePointer<Low>
+
+  /// [T, rank]; no columns where there is no adapter.
+  struct Low: BitwiseCopyable {
+    let columns: Int
+    let floats: Matrix?
+    let rounded: RoundedMatrix?
+  }
 
   /// What waits for the backward pass in BF16. Attention packs q, k and v to the same bits again.
   struct Rounded {
@@ -142,11 +149,13 @@ struct LayerActivations {
       product = lean ? nil : leaving(c.intermediate)
     }
     mlpOutput = output(c.norms.mlpOutput)
-    low = arena.allocate(Matrix.self, count: weights.linears.count)
+    low = arena.allocate(Low.self, count: weights.linears.count)
     for index in 0..<weights.linears.count {
       let rank = weights.linears[index]?.adapter?.a.outputs ?? 0
       let own = Module(rawValue: index)!.precedesAttention ? tokens : rows
-      low[index] = Matrix(in: arena, rows: rank == 0 ? 0 : own, columns: rank)
+      low[index] = Low(
+        columns: rank, floats: rounds ? nil : Matrix(in: arena, rows: own, columns: rank),
+        rounded: rounds ? RoundedMatrix(in: arena, rows: own, columns: rank) : nil)
     }
     let kept = arena.mark
     middle = leaving(c.hidden)

@@ -109,7 +109,7 @@ extension Decoder {
         into: output)
     } else if let down {
       // Recomputation for the backward pass: of the last product only its adapter part is read.
-      Linear.forward(packed.packed!, down.a, into: a.low[Module.down.rawValue], on: executor)
+      _ = low(packed.packed!, down, into: a.low[Module.down.rawValue], in: scratch)
     }
   }
 
@@ -132,8 +132,8 @@ extension Decoder {
   }
 
   /// What waits rounded, as Floats again.
-  private func floats(_ waiting: RoundedMatrix?, _ computed: Matrix, in scratch: Arena) -> Matrix {
-    waiting?.floats(in: scratch, on: executor) ?? computed
+  private func floats(_ waiting: RoundedMatrix?, _ computed: Matrix?, in scratch: Arena) -> Matrix {
+    waiting?.floats(in: scratch, on: executor) ?? computed!
   }
 
   /// A block's normed input for the gradients that read it: kept, or computed again to the same bits;
@@ -214,12 +214,23 @@ extension Decoder {
 
   /// What y = x Wᵀ has added by its adapter, scale (x Aᵀ) Bᵀ, and x Aᵀ kept for the backward pass.
   private func lowRank(
-    _ x: LinearRows, _ linear: LinearWeights, into low: Matrix, in scratch: Arena
+    _ x: LinearRows, _ linear: LinearWeights, into low: LayerActivations.Low, in scratch: Arena
   ) -> Linear.LowRank? {
     guard let adapter = linear.adapter, let x = x.packed else { return nil }
-    Linear.forward(x, adapter.a, into: low, on: executor)
     return Linear.LowRank(
-      Linear.pack(low, in: scratch, on: executor), adapter.b, scale: adapter.scale)
+      Linear.pack(
+        self.low(x, adapter, into: low, in: scratch), in: scratch, on: executor),
+      adapter.b, scale: adapter.scale)
+  }
+
+  /// x Aᵀ, kept.
+  private func low(
+    _ x: PackedRows, _ adapter: AdapterWeights, into low: LayerActivations.Low, in scratch: Arena
+  ) -> Matrix {
+    let values = low.floats ?? Matrix(in: scratch, rows: x.m, columns: low.columns)
+    Linear.forward(x, adapter.a, into: values, on: executor)
+    low.rounded?.fill(from: values, on: executor)
+    return values
   }
 
   // MARK: - Backward
@@ -426,7 +437,8 @@ extension Decoder {
       if packed == nil { operand.fill(from: dy, on: executor) }
       var lowRank: Linear.LowRank?
       if let adapter = linear.adapter, let packed = operand.packed {
-        let low = a.low[module.rawValue]
+        let kept = a.low[module.rawValue]
+        let low = floats(kept.rounded, kept.floats, in: scratch)
         let dlow = Matrix(in: scratch, rows: dy.rows, columns: low.columns)
         Linear.backwardInput(
           packed, adapter.b, into: dlow, alpha: adapter.scale, accumulate: false, on: executor)
