@@ -2,6 +2,7 @@
 
 import PAFTBase
 import PAFTMachine
+import PAFTMerging
 import PAFTModels
 import PAFTOps
 import PAFTText
@@ -62,8 +63,7 @@ struct MemoryPlan: Sendable, Equatable {
       Stage(name: "training", bytes: resting + training),
     ]
     if jobs.count == 2 {
-      // Base, result and two models of the largest tensor, and two of them as they lie in files.
-      stages.append(Stage(name: "merging", bytes: resting + 6 * folder.largestTensor))
+      stages.append(Stage(name: "merging", bytes: resting + Self.merging(preparation)))
       for baseline in preparation.recipe.baselines {
         let own = baseline == .sequential ? base + branch(1, whole).bytes : 0
         stages.append(
@@ -82,6 +82,17 @@ struct MemoryPlan: Sendable, Equatable {
             + (try Self.scoring(evaluator, c, jobs, quantizes: preparation.quantizes, whole))))
     }
     self.stages = stages
+  }
+
+  /// Base, result and two models of the largest tensor that is merged whole, and two of them as they lie
+  /// in files: one that an adapter changes, or any where the method asks for it. Strips of the others.
+  private static func merging(_ preparation: Preparation) -> Int {
+    let folder = preparation.model
+    let adapted = preparation.jobs.contains { $0.configuration.adaptation != .full }
+    let method = MergeMethod.named(preparation.recipe.merge.method)
+    let layers = folder.table.rows.filter { $0.layer != nil }.map { 4 * $0.count }.max() ?? 0
+    let whole = method?.streams != true ? folder.largestTensor : adapted ? layers : 0
+    return 6 * whole + preparation.whole.count * 4 * 4 * Lanes.strip
   }
 
   /// Scratch of scoring the held-out rows, and of generating answers where a grader wants some.

@@ -48,6 +48,8 @@ package struct MergeMethod: Sendable {
   /// settles these by visiting the blocks, and returns what makes each block of the result. Its task
   /// has no vectors. Nil for methods that need whole tensors.
   let stream: (@Sendable (MergeTask, TensorBlocks) throws(Fault) -> Combination)?
+  /// Whether tensors that no adapter changes are merged in blocks.
+  package var streams: Bool { stream != nil }
   /// Merges vectors in memory.
   package let merge: @Sendable (MergeTask) throws(Fault) -> Void
 

@@ -2,6 +2,7 @@
 
 internal import PAFTBase
 package import PAFTFormats
+internal import PAFTKernels
 
 /// How far model b is from model a, tensor by tensor.
 package struct ModelDifference: Sendable {
@@ -23,8 +24,8 @@ package struct ModelDifference: Sendable {
   package let onlyInA: [String]
   package let onlyInB: [String]
 
-  /// Both may be folders, safetensors files or `folder+adapter`; one tensor of each is in memory
-  /// at a time. Throws 65 when a tensor differs in shape or is not finite.
+  /// Both may be folders, safetensors files or `folder+adapter`. Chunks are in memory, or one tensor of
+  /// each where an adapter changes it. Throws 65 when a tensor differs in shape or is not finite.
   package static func compare(
     a: String, b: String, parallel: @escaping Parallel = serially
   ) throws -> ModelDifference {
@@ -42,29 +43,14 @@ package struct ModelDifference: Sendable {
         )
       }
       guard entry.dtype.isFloat, other.dtype.isFloat else { continue }
-      let count = entry.count
-      let base = UnsafeMutablePointer<Float>.allocate(capacity: max(count, 1))
-      let delta = UnsafeMutablePointer<Float>.allocate(capacity: max(count, 1))
-      defer {
-        base.deallocate()
-        delta.deallocate()
-      }
-      try first.load(entry, minus: nil, of: nil, into: base, lanes)
-      // The shortcut for shared weights holds only when a carries no adapter of its own.
-      try second.load(
-        other, minus: base, of: first.adapter == nil ? entry : nil, into: delta, lanes)
-      var counts = SparsityCounts()
-      counts.add(delta, count, lanes)
-      let deltaSquares = lanes.dot(delta, delta, count)
-      let ownSquares = lanes.dot(base, base, count)
-      let largest = lanes.collect(count, Float(0)) { range in
-        range.reduce(Float(0)) { max($0, abs(delta[$1])) }
-      }.reduce(0, max)
+      var sum = Part()
+      for part in try parts(entry, first, other, second, lanes) { sum.add(part) }
+      if let fault = sum.fault { throw fault }
       tensors.append(
         Tensor(
-          name: entry.name, shape: entry.shape, norm: deltaSquares.squareRoot(),
-          baseNorm: ownSquares.squareRoot(),
-          maximum: Double(largest), sparsity: counts))
+          name: entry.name, shape: entry.shape, norm: sum.squares.squareRoot(),
+          baseNorm: sum.baseSquares.squareRoot(), maximum: Double(sum.maximum),
+          sparsity: sum.sparsity))
       entry.release()
       other.release()
     }
@@ -72,6 +58,71 @@ package struct ModelDifference: Sendable {
       tensors: tensors, total: Self.sum(tensors),
       onlyInA: first.archive.names.filter { second.archive[$0] == nil },
       onlyInB: second.archive.names.filter { first.archive[$0] == nil })
+  }
+
+  /// What a chunk of a tensor adds.
+  private struct Part {
+    var sparsity = SparsityCounts()
+    var squares = 0.0
+    var baseSquares = 0.0
+    var maximum: Float = 0
+    /// The first one's.
+    var fault: Fault?
+
+    mutating func measure(
+      _ delta: UnsafePointer<Float>, of base: UnsafePointer<Float>, _ count: Int, _ lanes: Lanes
+    ) {
+      squares = sparsity.measure(delta, count, lanes.merging)
+      baseSquares = lanes.vectors.dot_f32(base, base, count)
+      for i in 0..<count { maximum = max(maximum, abs(delta[i])) }
+    }
+
+    mutating func add(_ other: Part) {
+      sparsity.add(other.sparsity)
+      squares += other.squares
+      baseSquares += other.baseSquares
+      maximum = max(maximum, other.maximum)
+      fault = fault ?? other.fault
+    }
+  }
+
+  /// The chunks of a tensor in order.
+  private static func parts(
+    _ entry: TensorEntry, _ first: ModelSource, _ other: TensorEntry, _ second: ModelSource,
+    _ lanes: Lanes
+  ) throws(Fault) -> [Part] {
+    func room(_ count: Int) -> UnsafeMutablePointer<Float> { .allocate(capacity: max(count, 1)) }
+    if first.isPlain(entry.name) && second.isPlain(entry.name) {
+      return lanes.collect(entry.count, Part()) { range in
+        let (base, delta) = (room(range.count), room(range.count))
+        defer {
+          base.deallocate()
+          delta.deallocate()
+        }
+        var part = Part()
+        let bad =
+          first.load(entry, range, into: base, checked: true, lanes)
+          ?? second.load(
+            other, range, minus: base, of: entry, into: delta, checked: true, lanes)
+        part.fault = bad?.fault
+        if bad == nil { part.measure(delta, of: base, range.count, lanes) }
+        return part
+      }
+    }
+    let (base, delta) = (room(entry.count), room(entry.count))
+    defer {
+      base.deallocate()
+      delta.deallocate()
+    }
+    try first.load(entry, minus: nil, of: nil, into: base, lanes)
+    // The shortcut for shared weights holds only when a carries no adapter of its own.
+    try second.load(
+      other, minus: base, of: first.adapter == nil ? entry : nil, into: delta, lanes)
+    return lanes.collect(entry.count, Part()) { range in
+      var part = Part()
+      part.measure(delta + range.lowerBound, of: base + range.lowerBound, range.count, lanes)
+      return part
+    }
   }
 
   /// The tensors that `isCounted` names, as one.

@@ -19,16 +19,7 @@ package struct SparsityCounts: Sendable, Equatable {
     counts.map { elements == 0 ? 0 : Double($0) / Double(elements) }
   }
 
-  mutating func add(_ values: UnsafePointer<Float>, _ count: Int, _ lanes: Lanes) {
-    let parts = lanes.collect(count, SparsityCounts()) { range in
-      var part = SparsityCounts()
-      _ = part.measure(values + range.lowerBound, range.count, lanes.merging)
-      return part
-    }
-    for part in parts { add(part) }
-  }
-
-  /// The same for a block in the cache; returns the sum of its squares.
+  /// Counts a block in the cache; returns the sum of its squares.
   mutating func measure(
     _ values: UnsafePointer<Float>, _ count: Int, _ kernels: MergingKernels
   ) -> Double {
