@@ -21,6 +21,20 @@ extension RowKernels {
   ) -> @convention(c) (Out, Out, In, In, In, Int) -> Void {
     activation == .silu ? swigluBackward_f32 : gegluBackward_f32
   }
+
+  /// `gated`, with gate and up rounded besides.
+  func gatedKeeping(
+    _ activation: Activation
+  ) -> @convention(c) (Out, Out16, Out16, In, In, Int) -> Void {
+    activation == .silu ? swigluKeeping_bf16 : gegluKeeping_bf16
+  }
+
+  /// `gatedBackward` from what was rounded, with the same and the product rounded.
+  func roundedBackward(
+    _ activation: Activation
+  ) -> @convention(c) (Out, Out, Out16?, Out16?, Out16?, In, In16, In16, Int) -> Void {
+    activation == .silu ? swigluBackward_bf16 : gegluBackward_bf16
+  }
 }
 
 /// Scores or logits held within ±cap: z <- cap tanh(z / cap) (Gemma 2).

@@ -54,10 +54,15 @@ package enum SwiGLU {
               rooms + worker * room - rows.lowerBound * columns, rows: gate.rows, columns: columns)
           for row in rows {
             pieces(columns) { from, count in
-              executor.kernels.rows.gated(activation)(
-                target.row(row) + from, gate.row(row) + from, up.row(row) + from, count, 0)
-              kept?.store(
-                row, from, count, gate.row(row) + from, up.row(row) + from, executor.kernels)
+              let y = target.row(row) + from
+              if let kept {
+                let at = row * columns + from
+                executor.kernels.rows.gatedKeeping(activation)(
+                  y, kept.gate + at, kept.up + at, gate.row(row) + from, up.row(row) + from, count)
+              } else {
+                executor.kernels.rows.gated(activation)(
+                  y, gate.row(row) + from, up.row(row) + from, count, 0)
+              }
             }
           }
           operand.fill(unit..<unit + 1, from: target, executor)

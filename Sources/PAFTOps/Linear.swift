@@ -181,7 +181,46 @@ package enum Linear {
     let span = executor.begin(
       .gemm(x.rows, dy.columns, x.columns, .wgrad, OperandType(executor.compute)))
     defer { executor.end(span) }
-    GEMM.multiplyTransposed(dy, x, into: dw, alpha: alpha, on: executor)
+    if isThin(outputs: dy.columns, inputs: x.columns, executor.compute) {
+      if dy.columns <= x.columns {
+        GEMM.multiplyThin(dy, .floats(x), into: dw, turned: false, alpha: alpha, on: executor)
+      } else {
+        GEMM.multiplyThin(x, .floats(dy), into: dw, turned: true, alpha: alpha, on: executor)
+      }
+    } else {
+      GEMM.multiplyTransposed(dy, x, into: dw, alpha: alpha, on: executor)
+    }
+  }
+
+  /// The gradients of an adapter's factors, dA[rank, in] += dlowᵀ x and dB[out, rank] += alpha dyᵀ low,
+  /// also from what is rounded already: in bf16 compute, of at most `thin` ranks.
+  package static func backwardA(
+    _ dlow: Matrix, _ x: RoundedMatrix, into da: Matrix, on executor: Executor
+  ) {
+    let span = executor.begin(.gemm(x.rows, dlow.columns, x.columns, .wgrad, OperandType(.bf16)))
+    defer { executor.end(span) }
+    GEMM.multiplyThin(dlow, .rounded(x), into: da, turned: false, alpha: 1, on: executor)
+  }
+
+  package static func backwardB(
+    _ dy: Rows, _ low: Matrix, into db: Matrix, alpha: Float, on executor: Executor
+  ) {
+    switch dy {
+    case .floats(let dy): backwardWeight(dy, low, into: db, alpha: alpha, on: executor)
+    case .rounded:
+      let span = executor.begin(
+        .gemm(low.rows, dy.columns, low.columns, .wgrad, OperandType(.bf16)))
+      defer { executor.end(span) }
+      GEMM.multiplyThin(low, dy, into: db, turned: true, alpha: alpha, on: executor)
+    }
+  }
+
+  /// The most ranks of such an adapter.
+  package static var thin: Int { GEMM.thin }
+
+  /// Whether a weight's gradient is that of an adapter's factor, or of the like.
+  static func isThin(outputs: Int, inputs: Int, _ type: ComputeType) -> Bool {
+    type == .bf16 && min(outputs, inputs) <= GEMM.thin
   }
 
   /// dbias[out] += column sums of dy. One worker per column range, rows in order.

@@ -24,6 +24,9 @@ package struct RoundedGates: @unchecked Sendable, BitwiseCopyable {
   /// of an arena's large allocations, and less of it.
   static let distance = 68 * 32
 
+  package var gateRows: RoundedMatrix { RoundedMatrix(gate, rows: rows, columns: columns) }
+  package var upRows: RoundedMatrix { RoundedMatrix(up, rows: rows, columns: columns) }
+
   /// Rounds `count` values of a row, from column `from` on.
   @inline(__always)
   func store(
@@ -73,14 +76,17 @@ extension SwiGLU {
   }
 
   /// dgate and dup from dy and what was kept, and both packed or quantised where operands are given.
-  /// dup may be dy's memory.
+  /// dup may be dy's memory. With `product`, y itself takes the place of the kept gate: for the gradient
+  /// of what it is multiplied by.
   package static func backward(
     _ dy: Matrix, _ kept: RoundedGates, by activation: Activation, dgate: Matrix, dup: Matrix,
-    packed operands: (gate: LinearRows, up: LinearRows)? = nil, on executor: Executor
+    packed operands: (gate: LinearRows, up: LinearRows)? = nil, product isKept: Bool = false,
+    on executor: Executor
   ) {
     let packing = operands.map { $0.gate.bytesEach + $0.up.bytesEach } ?? 0
     let span = executor.begin(
-      .rows(.swiglu, dy.rows, dy.columns, .backward, bytesEach: 16 + packing))
+      .rows(
+        .swiglu, dy.rows, dy.columns, .backward, bytesEach: 16 + packing + (isKept ? 2 : 0)))
     defer { executor.end(span) }
     if let operands {
       precondition(
@@ -89,22 +95,71 @@ extension SwiGLU {
         "swiglu: \(dy.rows)x\(dy.columns) packed otherwise")
     }
     precondition(dy.rows == kept.rows && dy.columns == kept.columns)
-    let kernels = executor.kernels
-    withPieces(1, units: operands?.gate.units ?? dy.rows, on: executor) { unit, room in
-      for row in operands?.gate.rows(unit..<unit + 1) ?? unit..<unit + 1 {
-        pieces(dy.columns) { from, count in
-          let (gate, up) = (dgate.row(row) + from, dup.row(row) + from)
-          let own = up == dy.row(row) + from ? room : up
-          kept.load(row, from, count, gate, own, kernels)
-          kernels.rows.gatedBackward(activation)(gate, own, dy.row(row) + from, gate, own, count)
-          if own != up { up.update(from: own, count: count) }
+    executor.parallel(operands?.gate.units ?? dy.rows) { range in
+      for unit in range {
+        for row in operands?.gate.rows(unit..<unit + 1) ?? unit..<unit + 1 {
+          let at = row * kept.columns
+          executor.kernels.rows.roundedBackward(activation)(
+            dgate.row(row), dup.row(row), nil, nil, isKept ? kept.gate + at : nil, dy.row(row),
+            kept.gate + at, kept.up + at, dy.columns)
+        }
+        if let operands {
+          operands.gate.fill(unit..<unit + 1, from: dgate, executor)
+          operands.up.fill(unit..<unit + 1, from: dup, executor)
         }
       }
-      if let operands {
-        operands.gate.fill(unit..<unit + 1, from: dgate, executor)
-        operands.up.fill(unit..<unit + 1, from: dup, executor)
+    }
+  }
+
+  /// What an adapter's gradients read of a gated unit, in BF16: the product and its factors' gradients.
+  package struct RoundedGradients {
+    package let product: RoundedMatrix
+    package let gate: RoundedMatrix
+    package let up: RoundedMatrix
+  }
+
+  /// The same where base weights are frozen: as Floats the gradients of gate and up exist only on their
+  /// way into the operands. They are left rounded in place of the kept up and of dy, and the product in
+  /// place of the kept gate.
+  package static func backward(
+    replacing dy: Matrix, _ kept: RoundedGates, by activation: Activation,
+    packed operands: (gate: LinearRows, up: LinearRows), on executor: Executor
+  ) -> RoundedGradients {
+    let (gate, up) = operands
+    let span = executor.begin(
+      .rows(
+        .swiglu, dy.rows, dy.columns, .backward, bytesEach: 14 + gate.bytesEach + up.bytesEach))
+    defer { executor.end(span) }
+    precondition(
+      gate.m == dy.rows && gate.k == dy.columns && up.m == dy.rows && up.k == dy.columns
+        && up.unit == gate.unit && dy.rows == kept.rows && dy.columns == kept.columns,
+      "swiglu: \(dy.rows)x\(dy.columns) packed otherwise")
+    let columns = dy.columns
+    let dup = RoundedMatrix(in: dy)
+    executor.withScratch { scratch in
+      let room = gate.unit * columns
+      let rooms = scratch.allocate(Float.self, count: max(1, 2 * executor.workers * room))
+      executor.run { worker in
+        for unit in Executor.share(
+          of: gate.units, worker: worker, workers: executor.workers, grain: 1)
+        {
+          let rows = gate.rows(unit..<unit + 1)
+          // Of a worker's own matrices, these rows alone are there.
+          let own = rooms + 2 * worker * room - rows.lowerBound * columns
+          let dgates = Matrix(own, rows: dy.rows, columns: columns)
+          let dups = Matrix(own + room, rows: dy.rows, columns: columns)
+          for row in rows {
+            let at = row * columns
+            executor.kernels.rows.roundedBackward(activation)(
+              dgates.row(row), dups.row(row), kept.up + at, dup.row(row), kept.gate + at,
+              dy.row(row), kept.gate + at, kept.up + at, columns)
+          }
+          gate.fill(unit..<unit + 1, from: dgates, executor)
+          up.fill(unit..<unit + 1, from: dups, executor)
+        }
       }
     }
+    return RoundedGradients(product: kept.gateRows, gate: kept.upRows, up: dup)
   }
 
   /// Columns of a row that are taken through several kernels at a time: they stay in the first-level

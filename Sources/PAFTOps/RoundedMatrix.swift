@@ -10,23 +10,44 @@ package struct RoundedMatrix: @unchecked Sendable, BitwiseCopyable {
   package let base: UnsafeMutablePointer<UInt16>
   package let rows: Int
   package let columns: Int
+  /// Values from a row to the next.
+  package let stride: Int
 
   package init(in arena: Arena, rows: Int, columns: Int) {
     base = arena.allocate(UInt16.self, count: max(1, rows * columns))
     self.rows = rows
     self.columns = columns
+    stride = columns
   }
+
+  /// At a place of somebody else's.
+  package init(_ base: UnsafeMutablePointer<UInt16>, rows: Int, columns: Int) {
+    self.base = base
+    self.rows = rows
+    self.columns = columns
+    stride = columns
+  }
+
+  /// In the first half of each row of Floats, whose values it replaces.
+  package init(in floats: Matrix) {
+    base = UnsafeMutableRawPointer(floats.base).assumingMemoryBound(to: UInt16.self)
+    rows = floats.rows
+    columns = floats.columns
+    stride = 2 * floats.stride
+  }
+
+  @inline(__always) func row(_ index: Int) -> UnsafeMutablePointer<UInt16> { base + index * stride }
 
   /// Rounds some rows of `source`, into the columns from `first` on: a worker's share.
   @inline(__always)
   package func round(
     _ range: Range<Int>, of source: Matrix, at first: Int = 0, _ executor: Executor
   ) {
-    let isFlat = source.isFlat && source.columns == columns
+    let isFlat = source.isFlat && source.columns == columns && stride == columns
     let step = isFlat ? max(1, range.count) : 1
-    for row in stride(from: range.lowerBound, to: range.upperBound, by: step) {
+    for row in Swift.stride(from: range.lowerBound, to: range.upperBound, by: step) {
       executor.kernels.vectors.toBF16(
-        base + row * columns + first, source.row(row), step * source.columns, 0)
+        self.row(row) + first, source.row(row), step * source.columns, 0)
     }
   }
 
@@ -45,7 +66,8 @@ package struct RoundedMatrix: @unchecked Sendable, BitwiseCopyable {
   package func load(into target: Matrix, on executor: Executor) {
     let span = executor.begin(.rows(.copy, rows, columns, .backward, bytesEach: 6))
     defer { executor.end(span) }
-    precondition(target.rows == rows && target.columns == columns && target.isFlat)
+    precondition(
+      target.rows == rows && target.columns == columns && target.isFlat && stride == columns)
     executor.parallel(rows, grain: grain) { range in
       executor.kernels.vectors.fromBF16(
         target.row(range.lowerBound), base + range.lowerBound * columns, range.count * columns, 0)

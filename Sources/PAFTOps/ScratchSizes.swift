@@ -67,9 +67,13 @@ package struct ScratchSizes: Sendable {
     QuantizedRows.bytes(m: m, k: k, tile: integers)
   }
 
-  /// `Linear.backwardWeight`: both factors packed along the tokens.
+  /// `Linear.backwardWeight`: both factors packed along the tokens, or a thin one by each worker.
   package func weightGradient(outputs: Int, inputs: Int, tokens: Int) -> Int {
-    rows(outputs, tokens) + PackedMatrix.bytes(k: tokens, n: inputs, type: type, tile: tile)
+    if Linear.isThin(outputs: outputs, inputs: inputs, type) {
+      let rank = min(outputs, inputs)
+      return Arena.taken(workers * GEMM.thinRoom(k: tokens, rank: rank, tile: tile))
+    }
+    return rows(outputs, tokens) + PackedMatrix.bytes(k: tokens, n: inputs, type: type, tile: tile)
   }
 
   // MARK: - Attention

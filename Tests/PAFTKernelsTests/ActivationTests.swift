@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Glibc
+import PAFTBase
 import PAFTKernels
 import Testing
 
@@ -59,6 +60,96 @@ import Testing
           roundoff * (12 + 1.5 * abs(Double(gates[$0]))) * abs(upExpected[$0]) + 0x1p-115
         }
         #expect(dgate.isIntact && dup.isIntact)
+      }
+    }
+  }
+
+  @Test(
+    "Keeping gate and up rounds them beside the same product", arguments: KernelTable.available,
+    [false, true])
+  func keeping(table: KernelTable, isGELU: Bool) {
+    for n in awkwardLengths {
+      let (gate, up) = (Guarded(gateValues(n)), Guarded(Draw("up").floats(n, size: 2)))
+      let (y, plain) = (
+        Guarded<Float>(n, filledWith: .nan), Guarded<Float>(n, filledWith: .nan)
+      )
+      let kept = (
+        Guarded<UInt16>(n, filledWith: 0x7FFF), Guarded<UInt16>(n, filledWith: 0x7FFF)
+      )
+      (isGELU ? table.rows.gegluKeeping_bf16 : table.rows.swigluKeeping_bf16)(
+        y.pointer, kept.0.pointer, kept.1.pointer, gate.pointer, up.pointer, n)
+      (isGELU ? table.rows.geglu_f32 : table.rows.swiglu_f32)(
+        plain.pointer, gate.pointer, up.pointer, n, 0)
+      #expect(y.values == plain.values && y.isIntact && kept.0.isIntact && kept.1.isIntact)
+      for (kept, source) in [(kept.0, gate), (kept.1, up)] {
+        for (bits, x) in zip(kept.values, source.values) {
+          let isFlushed = abs(x) < 0x1p-126 && bits & 0x7FFF == 0
+          if bits != BF16(x).bits && !isFlushed {
+            Issue.record("\(table.name) \(n): \(x) as \(BF16(bits: bits).float)")
+            return
+          }
+        }
+      }
+    }
+  }
+
+  @Test(
+    "Gradients of a rounded gate are those of its values, with the product beside",
+    arguments: KernelTable.available, [false, true])
+  func rounded(table: KernelTable, isGELU: Bool) {
+    for n in awkwardLengths {
+      for inPlace in [false, true] {
+        let (gates, ups) = (
+          gateValues(n).map { BF16($0) }, Draw("up").floats(n, size: 2).map { BF16($0) }
+        )
+        let (gate, up) = (Guarded(gates.map(\.bits)), Guarded(ups.map(\.bits)))
+        let dy = Guarded(Draw("dy").floats(n))
+        let plain = (
+          gate: Guarded(gates.map(\.float)), up: Guarded(ups.map(\.float)), y: Guarded(dy.values)
+        )
+        (isGELU ? table.rows.geglu_f32 : table.rows.swiglu_f32)(
+          plain.y.pointer, plain.gate.pointer, plain.up.pointer, n, 0)
+        (isGELU ? table.rows.gegluBackward_f32 : table.rows.swigluBackward_f32)(
+          plain.gate.pointer, plain.up.pointer, dy.pointer, plain.gate.pointer, plain.up.pointer, n)
+        let (dgate, dup) = (
+          Guarded<Float>(n, filledWith: .nan), Guarded<Float>(n, filledWith: .nan)
+        )
+        let kernel = isGELU ? table.rows.gegluBackward_bf16 : table.rows.swigluBackward_bf16
+        // Without what is rounded, dup in place of dy.
+        let (alone, both) = (Guarded<Float>(n, filledWith: .nan), Guarded(dy.values))
+        kernel(
+          alone.pointer, both.pointer, nil, nil, nil, both.pointer, gate.pointer, up.pointer, n)
+        #expect(alone.values == plain.gate.values && both.values == plain.up.values)
+        // With it, in place of gate, up and dy, or apart.
+        let half = (0..<3).map { _ in Guarded<UInt16>(n, filledWith: 0x7FFF) }
+        let (product, roundedGate, roundedUp) =
+          inPlace
+          ? (
+            gate.pointer, up.pointer,
+            UnsafeMutableRawPointer(dy.pointer).bindMemory(
+              to: UInt16.self, capacity: 2 * n)
+          )
+          : (half[0].pointer, half[1].pointer, half[2].pointer)
+        kernel(
+          dgate.pointer, dup.pointer, roundedGate, roundedUp, product, dy.pointer, gate.pointer,
+          up.pointer, n)
+        #expect(dgate.values == plain.gate.values && dup.values == plain.up.values)
+        #expect([dgate, dup, dy, alone, both].allSatisfy { $0.isIntact })
+        #expect((half + [gate, up]).allSatisfy { $0.isIntact })
+        for (rounded, source) in [(roundedGate, dgate), (roundedUp, dup)] {
+          for (i, x) in source.values.enumerated() {
+            let isFlushed = abs(x) < 0x1p-126 && rounded[i] & 0x7FFF == 0
+            if rounded[i] != BF16(x).bits && !isFlushed {
+              Issue.record("\(table.name) \(n): \(x) as \(BF16(bits: rounded[i]).float)")
+              return
+            }
+          }
+        }
+        // Two products in another order are two roundings apart, of which bf16 sees its own at most.
+        expectClose(
+          (0..<n).map { BF16(bits: product[$0]).float }, plain.y.values.map { Double($0) },
+          "\(table.name) \(n), product"
+        ) { (0x1p-8 + 4 * roundoff) * abs(Double(plain.y.values[$0])) + 0x1p-116 }
       }
     }
   }

@@ -143,7 +143,7 @@ struct LinearTests {
   @Test("dW of more tokens than a slice and more outputs than a block", arguments: Mode.all)
   func longWeightGradient(_ mode: Mode) throws {
     try withExecutor(mode) { executor in
-      for (tokens, inputs, outputs) in [(4133, 3, 2083), (1061, 197, 11)] {
+      for (tokens, inputs, outputs) in [(4133, 3, 2083), (1061, 197, 11), (4133, 67, 150)] {
         let dy = Grid(tokens, outputs, padding: 1, random: "dy")
         let x = Grid(tokens, inputs, padding: 2, random: "x")
         let dw = Grid(outputs, inputs, padding: 3, random: "dw")

@@ -116,6 +116,45 @@ func product(
   c.deallocate()
 }
 
+/// A thin gradient of `rows` rows by both tables, either way round.
+func thin(
+  _ table: KernelTable, _ other: KernelTable, _ rank: Int, _ rows: Int, _ columns: Int,
+  _ s: inout Scratch
+) {
+  let stride = columns + 3
+  let (l, x) = (s.floats((rows + 1) * rank), s.floats((rows + 1) * stride))
+  for turned in 0...1 {
+    let (height, width) = turned == 0 ? (rank, columns) : (columns, rank)
+    let g = s.floats(height * (width + 2))
+    func run(_ t: KernelTable, _ g: Floats) {
+      let packed = Floats.allocate(capacity: (rows + 2) * 16)
+      let low = UnsafeMutableRawPointer(packed).assumingMemoryBound(to: UInt16.self)
+      let room = Floats.allocate(capacity: GEMMKernels.thinRoom)
+      t.gemm.packB_bf16(low, l, rank, rows, rank)
+      t.gemm.multiplyThin_bf16(
+        g, width + 2, turned, low, x, rows, columns, stride, rank, -0.75, room)
+      packed.deallocate()
+      room.deallocate()
+    }
+    let count = height * (width + 2)
+    let (found, expected) = (s.copy(g, count), s.copy(g, count))
+    run(table, found)
+    run(other, expected)
+    // Products below 1, each in at most rows + 3 roundings.
+    let bound = Float((rows + 1) * (rows + 4)) * 0x1p-24
+    for i in 0..<count {
+      s.checks += 1
+      let isPadding = i % (width + 2) >= width
+      if !((found[i] - expected[i]).magnitude <= (isPadding ? 0 : bound)) { s.fault("thin", i) }
+    }
+    found.deallocate()
+    expected.deallocate()
+    g.deallocate()
+  }
+  l.deallocate()
+  x.deallocate()
+}
+
 func rowsAndVectors(_ t: KernelTable, _ o: KernelTable, _ n: Int, _ s: inout Scratch) {
   let bound: Float = 1e-5
   let (x, y, w, z) = (s.floats(n), s.floats(n), s.floats(n), s.floats(n))
@@ -314,6 +353,11 @@ func checkNEON(_ checks: UnsafeMutablePointer<Int>) -> Int32 {
         product(table, .reference, rows, columns, k, transposed: false, accumulate: 0, &s)
         product(table, .reference, rows, columns, k, transposed: true, accumulate: 1, &s)
       }
+    }
+  }
+  for rank in [1, 4, 5, 8] {
+    for rows in [0, 1, 33, 130] {
+      for columns in [1, 3, 16, 17, 64, 67] { thin(table, .reference, rank, rows, columns, &s) }
     }
   }
   for n in lengths { rowsAndVectors(table, .reference, n, &s) }

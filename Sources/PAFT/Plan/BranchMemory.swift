@@ -323,16 +323,22 @@ struct PassMemory {
       c.isFused
       ? gradient(.gateUp, tokens)
       : max(gradient(.gate, tokens, packed: true), gradient(.up, tokens, packed: true))
-    let product = checkpointing && !rounds ? 0 : sizes.floats(tokens, c.intermediate)
+    // An adapter's gradient reads the product that the walk back through the gates leaves.
+    let isLate = rounds && !isFull && rank > 0 && rank <= Linear.thin
+    let product =
+      isLate || checkpointing && !rounds ? 0 : sizes.floats(tokens, c.intermediate)
     let gradients =
-      rounds ? (c.isFused ? gates(tokens) : sizes.floats(tokens, c.intermediate)) : 0
+      !rounds || isLate && !c.isFused
+      ? 0 : c.isFused ? gates(tokens) : sizes.floats(tokens, c.intermediate)
+    // The rows of them that are on their way into the operands.
+    let rows = isLate && !c.isFused ? 2 * sizes.gatedRows(c.intermediate) : 0
     // Computed again, where it waits rounded in place of what it was computed of.
     let normed = checkpointing && !rounds ? 0 : sizes.floats(tokens, c.hidden)
     let mlp =
-      sizes.floats(tokens, c.intermediate)
+      sizes.floats(tokens, c.intermediate) + (isLate ? sizes.floats(tokens, rank) : 0)
       + max(
         branch(tokens) + product + most([.down]),
-        normed + packed + gradients + sizes.floats(tokens, c.hidden) + inner)
+        normed + packed + gradients + max(rows, sizes.floats(tokens, c.hidden) + inner))
     let attended =
       (rounds ? 2 : 1) * sizes.floats(tokens, c.queryWidth)
       + max(

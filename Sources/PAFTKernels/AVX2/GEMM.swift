@@ -28,3 +28,6 @@ enum PairStep: TileStep {
     step_bf16(widening: Lanes.self, &sums, &a, &b)
   }
 }
+
+/// 4 ranks x 2 ymm.
+typealias ThinTile = TileShape<4, 2>

@@ -18,6 +18,15 @@ func install(_ table: inout KernelTable) {
 
 private func install(_ gemm: inout GEMMKernels) {
   gemm.multiplyUnpacked_f32 = { multiplyUnpacked_f32(Lanes.self, $0, $1, $2, $3, $4, $5, $6, $7) }
+  gemm.multiplyThin_bf16 = {
+    multiplyThin_bf16(
+      Pairs.self, FloatRows<Lanes>.self, ThinTile.self, $0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+  }
+  gemm.multiplyThinRounded_bf16 = {
+    multiplyThin_bf16(
+      Pairs.self, RoundedRows<Lanes>.self, ThinTile.self, $0, $1, $2, $3, $4, $5, $6, $7, $8, $9,
+      $10)
+  }
   gemm.packA_f32 = { packA_f32(Lanes.self, $0, $1, $2, $3, $4) }
   gemm.packA_bf16 = { packA_bf16(Lanes.self, $0, $1, $2, $3, $4) }
   gemm.packAT_f32 = { packAT_f32(Lanes.self, $0, $1, $2, $3, $4) }
@@ -41,6 +50,14 @@ private func install(_ rows: inout RowKernels) {
   rows.swigluBackward_f32 = { swigluBackward_f32(Lanes.self, $0, $1, $2, $3, $4, $5) }
   rows.geglu_f32 = { geglu_f32(Lanes.self, $0, $1, $2, $3, $4) }
   rows.gegluBackward_f32 = { gegluBackward_f32(Lanes.self, $0, $1, $2, $3, $4, $5) }
+  rows.swigluKeeping_bf16 = { swigluKeeping_bf16(Lanes.self, $0, $1, $2, $3, $4, $5) }
+  rows.gegluKeeping_bf16 = { gegluKeeping_bf16(Lanes.self, $0, $1, $2, $3, $4, $5) }
+  rows.swigluBackward_bf16 = {
+    gatedBackward_bf16(Lanes.self, $0, $1, $2, $3, $4, $5, $6, $7, $8) { silu(Lanes.self, $0) }
+  }
+  rows.gegluBackward_bf16 = {
+    gatedBackward_bf16(Lanes.self, $0, $1, $2, $3, $4, $5, $6, $7, $8) { gelu(Lanes.self, $0) }
+  }
   rows.softcap_f32 = { softcap_f32(Lanes.self, $0, $1, $2, $3, $4) }
   rows.softmaxOnline_f32 = { softmaxOnline_f32(Lanes.self, $0, $1, $2, $3) }
   rows.softmaxBackward_f32 = { softmaxBackward_f32(Lanes.self, $0, $1, $2, $3, $4, $5) }

@@ -32,3 +32,6 @@ enum PairStep: TileStep {
     step_bf16(widening: Lanes.self, &sums, &a, &b)
   }
 }
+
+/// 8 ranks x 2 zmm.
+typealias ThinTile = TileShape<8, 2>

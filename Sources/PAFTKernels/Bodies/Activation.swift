@@ -17,6 +17,39 @@ package func swiglu_f32<I: InstructionSet>(
   }
 }
 
+/// y = silu(gate) * up, and gate and up rounded.
+@_alwaysEmitIntoClient @inline(__always)
+package func swigluKeeping_bf16<I: InstructionSet>(
+  _: I.Type, _ y: UnsafeMutablePointer<Float>, _ keptGate: UnsafeMutablePointer<UInt16>,
+  _ keptUp: UnsafeMutablePointer<UInt16>, _ gate: UnsafePointer<Float>,
+  _ up: UnsafePointer<Float>, _ n: Int
+) {
+  sweep(I.self, n) { at, count, _ in
+    let (g, u) = (I.load(gate + at, count), I.load(up + at, count))
+    let bounded = boundedGate(I.self, g)
+    I.store(y + at, I.mul(I.mul(bounded, u), sigmoid(I.self, bounded)), count)
+    I.prefetchFar(gate + (at &+ n))
+    I.prefetchFar(up + (at &+ n))
+    keep(I.self, keptGate + at, keptUp + at, n, g, u, count)
+  }
+}
+
+@_alwaysEmitIntoClient @inline(__always)
+func keep<I: InstructionSet>(
+  _: I.Type, _ keptGate: UnsafeMutablePointer<UInt16>, _ keptUp: UnsafeMutablePointer<UInt16>,
+  _ n: Int, _ gate: I.F, _ up: I.F, _ count: Int
+) {
+  // Where the next row goes: to the caches, before it is written.
+  I.prefetch(UnsafeRawPointer(keptGate + n).assumingMemoryBound(to: Float.self))
+  I.prefetch(UnsafeRawPointer(keptUp + n).assumingMemoryBound(to: Float.self))
+  if count == I.lanes {
+    I.storeRowsBF16(keptGate, keptUp, gate, up)
+  } else {
+    I.storePartBF16(keptGate, gate, count)
+    I.storePartBF16(keptUp, up, count)
+  }
+}
+
 /// dup = dy * silu(g);  dgate = dy * up * s * (1 + g * (1 - s)), s = sigmoid(g).
 @_alwaysEmitIntoClient @inline(__always)
 package func swigluBackward_f32<I: InstructionSet>(
@@ -24,14 +57,56 @@ package func swigluBackward_f32<I: InstructionSet>(
   _ dy: UnsafePointer<Float>, _ gate: UnsafePointer<Float>, _ up: UnsafePointer<Float>, _ n: Int
 ) {
   sweep(I.self, n) { at, count, _ in
-    let g = boundedGate(I.self, I.load(gate + at, count))
+    let silu = silu(I.self, I.load(gate + at, count))
     let (u, d) = (I.load(up + at, count), I.load(dy + at, count))
-    let s = sigmoid(I.self, g)
-    let silu = I.mul(g, s)
-    // s * (1 + g * (1 - s)) = s + silu * (1 - s)
-    let slope = I.fma(silu, I.sub(I.splat(1), s), s)
-    I.store(dgate + at, I.mul(I.mul(d, u), slope), count)
-    I.store(dup + at, I.mul(d, silu), count)
+    I.store(dgate + at, I.mul(I.mul(d, u), silu.slope), count)
+    I.store(dup + at, I.mul(d, silu.value), count)
+  }
+}
+
+/// silu(g) = g s and its derivative, s * (1 + g * (1 - s)) = s + silu * (1 - s), with s = sigmoid(g).
+@_alwaysEmitIntoClient @inline(__always)
+package func silu<I: InstructionSet>(_: I.Type, _ gate: I.F) -> (value: I.F, slope: I.F) {
+  let g = boundedGate(I.self, gate)
+  let s = sigmoid(I.self, g)
+  let value = I.mul(g, s)
+  return (value, I.fma(value, I.sub(I.splat(1), s), s))
+}
+
+/// The gradients of a gated product from a rounded gate and up, rounded besides where somebody reads
+/// them so, and the product itself: one sigmoid for all.
+@_alwaysEmitIntoClient @inline(__always)
+package func gatedBackward_bf16<I: InstructionSet>(
+  _: I.Type, _ dgate: UnsafeMutablePointer<Float>, _ dup: UnsafeMutablePointer<Float>,
+  _ roundedGate: UnsafeMutablePointer<UInt16>?, _ roundedUp: UnsafeMutablePointer<UInt16>?,
+  _ product: UnsafeMutablePointer<UInt16>?, _ dy: UnsafePointer<Float>,
+  _ gate: UnsafePointer<UInt16>, _ up: UnsafePointer<UInt16>, _ n: Int,
+  _ activation: (I.F) -> (value: I.F, slope: I.F)
+) {
+  sweep(I.self, n) { at, count, _ in
+    let isFull = count == I.lanes
+    let g = isFull ? I.loadBF16(gate + at) : I.loadPartBF16(gate + at, count)
+    let u = isFull ? I.loadBF16(up + at) : I.loadPartBF16(up + at, count)
+    let (d, activated) = (I.load(dy + at, count), activation(g))
+    // The next row, which fetching by pages does not see.
+    I.prefetchFar(gate + (at &+ n))
+    I.prefetchFar(up + (at &+ n))
+    I.prefetchFar(dy + (at &+ n))
+    let gateSlope = I.mul(I.mul(d, u), activated.slope)
+    let upSlope = I.mul(d, activated.value)
+    I.store(dgate + at, gateSlope, count)
+    I.store(dup + at, upSlope, count)
+    if let roundedGate, let roundedUp {
+      keep(I.self, roundedGate + at, roundedUp + at, 0, gateSlope, upSlope, count)
+    }
+    if let product {
+      let value = I.mul(activated.value, u)
+      if isFull {
+        I.storeBF16(product + at, value)
+      } else {
+        I.storePartBF16(product + at, value, count)
+      }
+    }
   }
 }
 
@@ -76,20 +151,42 @@ package func geglu_f32<I: InstructionSet>(
   }
 }
 
-/// dup = dy * gelu(g);  dgate = dy * up * (s + g * s * (1 - s) * a'(g)), s = sigmoid(a(g)).
+/// y = gelu(gate) * up, and gate and up rounded.
+@_alwaysEmitIntoClient @inline(__always)
+package func gegluKeeping_bf16<I: InstructionSet>(
+  _: I.Type, _ y: UnsafeMutablePointer<Float>, _ keptGate: UnsafeMutablePointer<UInt16>,
+  _ keptUp: UnsafeMutablePointer<UInt16>, _ gate: UnsafePointer<Float>,
+  _ up: UnsafePointer<Float>, _ n: Int
+) {
+  sweep(I.self, n) { at, count, _ in
+    let (g, u) = (I.load(gate + at, count), I.load(up + at, count))
+    let bounded = boundedGate(I.self, tanhGate(I.self, g).argument)
+    I.store(y + at, I.mul(I.mul(g, u), sigmoid(I.self, bounded)), count)
+    I.prefetchFar(gate + (at &+ n))
+    I.prefetchFar(up + (at &+ n))
+    keep(I.self, keptGate + at, keptUp + at, n, g, u, count)
+  }
+}
+
+/// gelu(g) = g s and its derivative, s + gelu * (1 - s) * a'(g), with s = sigmoid(a(g)).
+@_alwaysEmitIntoClient @inline(__always)
+package func gelu<I: InstructionSet>(_: I.Type, _ gate: I.F) -> (value: I.F, slope: I.F) {
+  let inner = tanhGate(I.self, gate)
+  let s = sigmoid(I.self, boundedGate(I.self, inner.argument))
+  let value = I.mul(gate, s)
+  return (value, I.fma(value, I.mul(I.sub(I.splat(1), s), inner.slope), s))
+}
+
+/// dup = dy * gelu(g);  dgate = dy * up * gelu'(g).
 @_alwaysEmitIntoClient @inline(__always)
 package func gegluBackward_f32<I: InstructionSet>(
   _: I.Type, _ dgate: UnsafeMutablePointer<Float>, _ dup: UnsafeMutablePointer<Float>,
   _ dy: UnsafePointer<Float>, _ gate: UnsafePointer<Float>, _ up: UnsafePointer<Float>, _ n: Int
 ) {
   sweep(I.self, n) { at, count, _ in
-    let g = I.load(gate + at, count)
+    let gelu = gelu(I.self, I.load(gate + at, count))
     let (u, d) = (I.load(up + at, count), I.load(dy + at, count))
-    let inner = tanhGate(I.self, g)
-    let s = sigmoid(I.self, boundedGate(I.self, inner.argument))
-    let gelu = I.mul(g, s)
-    let rest = I.mul(I.sub(I.splat(1), s), inner.slope)
-    I.store(dgate + at, I.mul(I.mul(d, u), I.fma(gelu, rest, s)), count)
-    I.store(dup + at, I.mul(d, gelu), count)
+    I.store(dgate + at, I.mul(I.mul(d, u), gelu.slope), count)
+    I.store(dup + at, I.mul(d, gelu.value), count)
   }
 }

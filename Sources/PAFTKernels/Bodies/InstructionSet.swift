@@ -82,6 +82,9 @@ import PAFTKernelInterface
   /// Twice as many, past the caches (see `stream`).
   static func streamBF16(_ p: UnsafeMutablePointer<UInt16>, _ low: F, _ high: F)
   static func loadBF16(_ p: UnsafePointer<UInt16>) -> F
+  /// 0 < count <= lanes values; the other lanes are 0, their memory is not touched.
+  static func loadPartBF16(_ p: UnsafePointer<UInt16>, _ count: Int) -> F
+  static func storePartBF16(_ p: UnsafeMutablePointer<UInt16>, _ v: F, _ count: Int)
   static func loadPairs(_ p: UnsafePointer<UInt16>) -> Pairs
   static func storePairs(_ p: UnsafeMutablePointer<UInt16>, _ v: Pairs)
   /// Two rows of `lanes` values, rounded to nearest even.

@@ -79,6 +79,24 @@ package struct GEMMKernels: Sendable {
     ) -> Void
   package static let unpackedColumns = 64
 
+  /// G[rank, columns] += alpha · LᵀX: the gradient of a thin factor, over `rows` rows. L[rows, rank] is
+  /// a B panel of `tile_bf16` that `packB_bf16` made (k = rows, rank <= NR <= 64); X[rows, columns] lies as it
+  /// is, rows `stride` Floats apart, and is rounded to BF16 on the way. Products are summed in Float in the
+  /// order of rows. G's value (r, c) is g[r * ldg + c] or, with `turned` != 0, g[c * ldg + r]. `room`
+  /// has `thinRoom` Floats of the caller's, which are overwritten.
+  package var multiplyThin_bf16:
+    @convention(c) (
+      _ g: Out, _ ldg: Int, _ turned: Int, _ low: In16, _ x: In, _ rows: Int, _ columns: Int,
+      _ stride: Int, _ rank: Int, _ alpha: Float, _ room: Out
+    ) -> Void
+  /// The same of an X in BF16, rows `stride` values apart.
+  package var multiplyThinRounded_bf16:
+    @convention(c) (
+      _ g: Out, _ ldg: Int, _ turned: Int, _ low: In16, _ x: In16, _ rows: Int, _ columns: Int,
+      _ stride: Int, _ rank: Int, _ alpha: Float, _ room: Out
+    ) -> Void
+  package static let thinRoom = 8192
+
   /// One A panel from row-major source [rows, k] with row stride `stride`; rows <= MR.
   package var packA_f32:
     @convention(c) (_ dst: Out, _ src: In, _ rows: Int, _ k: Int, _ stride: Int) -> Void

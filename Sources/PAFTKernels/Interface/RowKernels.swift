@@ -4,6 +4,8 @@
 package struct RowKernels: Sendable {
   package typealias In = KernelTable.In
   package typealias Out = KernelTable.Out
+  package typealias In16 = KernelTable.In16
+  package typealias Out16 = KernelTable.Out16
 
   /// y = x * r * w with r = 1/sqrt(mean(x^2) + eps), written to `inverse[row]`. Rows of `dim`
   /// contiguous values, `stride` apart in both x and y. x and y may be the same memory. With `streams`
@@ -38,6 +40,29 @@ package struct RowKernels: Sendable {
   /// As `swigluBackward_f32`.
   package var gegluBackward_f32:
     @convention(c) (_ dgate: Out, _ dup: Out, _ dy: In, _ gate: In, _ up: In, _ n: Int) -> Void
+  /// The product, with gate and up rounded to BF16 besides, for the backward pass; what is below 2^-126
+  /// may become 0 there.
+  package var swigluKeeping_bf16:
+    @convention(c) (
+      _ y: Out, _ keptGate: Out16, _ keptUp: Out16, _ gate: In, _ up: In, _ n: Int
+    ) -> Void
+  package var gegluKeeping_bf16:
+    @convention(c) (
+      _ y: Out, _ keptGate: Out16, _ keptUp: Out16, _ gate: In, _ up: In, _ n: Int
+    ) -> Void
+  /// dgate and dup of a gate and up in BF16; unless nil, both rounded to BF16 besides (what is below
+  /// 2^-126 may become 0), and the product again. dup may alias dy; what is rounded may begin where dy,
+  /// gate or up does, and nothing else may overlap.
+  package var swigluBackward_bf16:
+    @convention(c) (
+      _ dgate: Out, _ dup: Out, _ roundedGate: Out16?, _ roundedUp: Out16?, _ product: Out16?,
+      _ dy: In, _ gate: In16, _ up: In16, _ n: Int
+    ) -> Void
+  package var gegluBackward_bf16:
+    @convention(c) (
+      _ dgate: Out, _ dup: Out, _ roundedGate: Out16?, _ roundedUp: Out16?, _ product: Out16?,
+      _ dy: In, _ gate: In16, _ up: In16, _ n: Int
+    ) -> Void
   /// x <- outer * tanh(inner * x), where -inf stays; slopes <- 1 - tanh(inner * x)² unless nil.
   package var softcap_f32:
     @convention(c) (_ x: Out, _ slopes: Out?, _ n: Int, _ inner: Float, _ outer: Float) -> Void

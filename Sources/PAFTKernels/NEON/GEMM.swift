@@ -31,3 +31,6 @@ enum PairStep: TileStep {
     step_bf16(widening: Lanes.self, &sums, &a, &b)
   }
 }
+
+/// 4 ranks x 4 vectors.
+typealias ThinTile = TileShape<4, 4>

@@ -140,6 +140,14 @@ enum Lanes: InstructionSet {
   @inline(__always) static func loadBF16(_ p: UnsafePointer<UInt16>) -> F {
     paft_load_bf16_4(p)
   }
+  @inline(__always) static func loadPartBF16(_ p: UnsafePointer<UInt16>, _ count: Int) -> F {
+    paft_load_part_bf16_4(p, count)
+  }
+  @inline(__always) static func storePartBF16(
+    _ p: UnsafeMutablePointer<UInt16>, _ v: F, _ count: Int
+  ) {
+    paft_store_part_bf16_4(p, v, count)
+  }
   @inline(__always) static func loadF16(_ p: UnsafePointer<UInt16>) -> F {
     paft_load_f16_4(p)
   }

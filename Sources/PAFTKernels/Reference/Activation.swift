@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import PAFTBase
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -57,6 +59,27 @@ func gegluBackward_f32(
     let slope = 2 * (2 / Double.pi).squareRoot() * (1 + 3 * 0.044715 * g * g)
     dgate[i] = Float(d * u * (s + g * s * rest * slope))
     dup[i] = Float(d * g * s)
+  }
+}
+
+/// One value after another through the kernels of Floats.
+func gatedBackward_bf16(
+  _ dgate: KernelTable.Out, _ dup: KernelTable.Out, _ roundedGate: KernelTable.Out16?,
+  _ roundedUp: KernelTable.Out16?, _ product: KernelTable.Out16?,
+  _ dy: KernelTable.In, _ gate: KernelTable.In16, _ up: KernelTable.In16, _ n: Int,
+  _ forward: (KernelTable.Out, KernelTable.In, KernelTable.In, Int, Int) -> Void,
+  _ backward: (
+    KernelTable.Out, KernelTable.Out, KernelTable.In, KernelTable.In, KernelTable.In, Int
+  ) -> Void
+) {
+  for i in 0..<n {
+    var (g, u, d) = (BF16(bits: gate[i]).float, BF16(bits: up[i]).float, dy[i])
+    var y: Float = 0
+    forward(&y, &g, &u, 1, 0)
+    backward(dgate + i, dup + i, &d, &g, &u, 1)
+    roundedGate?[i] = BF16(dgate[i]).bits
+    roundedUp?[i] = BF16(dup[i]).bits
+    product?[i] = BF16(y).bits
   }
 }
 

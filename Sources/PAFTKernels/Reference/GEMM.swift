@@ -85,3 +85,22 @@ func multiplyUnpacked_f32(
     }
   }
 }
+
+/// `x`: row and column.
+func multiplyThin_bf16(
+  _ g: KernelTable.Out, _ ldg: Int, _ turned: Int, _ low: KernelTable.In16, _ rows: Int,
+  _ columns: Int, _ rank: Int, _ alpha: Float, _ x: (Int, Int) -> BF16
+) {
+  let width = referencePairTile.width(rank)
+  for r in 0..<rank {
+    for column in 0..<columns {
+      var sum = 0.0
+      for row in 0..<rows {
+        let left = BF16(bits: low[((row >> 1) &* width &+ r) &* 2 &+ row & 1]).float
+        sum += Double(left) * Double(x(row, column).float)
+      }
+      let at = turned == 0 ? r &* ldg &+ column : column &* ldg &+ r
+      g[at] = Float(Double(g[at]) + Double(alpha) * sum)
+    }
+  }
+}

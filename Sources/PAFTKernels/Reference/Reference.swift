@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import PAFTBase
+
 extension KernelTable {
   /// Plain loops, sums in Double: the truth the other tables are tested against, the fallback for
   /// any kernel they lack, and what runs on a CPU without AVX2.
@@ -20,6 +22,16 @@ private func makeReference() -> KernelTable {
       fewRows_f32: { strip_f32($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $2, 0, 0) },
       fewRows_bf16: { strip_bf16($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $2, 0, 0) },
       multiplyUnpacked_f32: multiplyUnpacked_f32,
+      multiplyThin_bf16: { g, ldg, turned, low, x, rows, columns, stride, rank, alpha, _ in
+        multiplyThin_bf16(g, ldg, turned, low, rows, columns, rank, alpha) {
+          BF16(x[$0 &* stride &+ $1])
+        }
+      },
+      multiplyThinRounded_bf16: { g, ldg, turned, low, x, rows, columns, stride, rank, alpha, _ in
+        multiplyThin_bf16(g, ldg, turned, low, rows, columns, rank, alpha) {
+          BF16(bits: x[$0 &* stride &+ $1])
+        }
+      },
       packA_f32: packA_f32,
       packA_bf16: packA_bf16,
       packAT_f32: packAT_f32,
@@ -39,6 +51,22 @@ private func makeReference() -> KernelTable {
       swigluBackward_f32: swigluBackward_f32,
       geglu_f32: geglu_f32,
       gegluBackward_f32: gegluBackward_f32,
+      swigluKeeping_bf16: { y, keptGate, keptUp, gate, up, n in
+        swiglu_f32(y, gate, up, n, 0)
+        toBF16(keptGate, gate, n, 0)
+        toBF16(keptUp, up, n, 0)
+      },
+      gegluKeeping_bf16: { y, keptGate, keptUp, gate, up, n in
+        geglu_f32(y, gate, up, n, 0)
+        toBF16(keptGate, gate, n, 0)
+        toBF16(keptUp, up, n, 0)
+      },
+      swigluBackward_bf16: {
+        gatedBackward_bf16($0, $1, $2, $3, $4, $5, $6, $7, $8, swiglu_f32, swigluBackward_f32)
+      },
+      gegluBackward_bf16: {
+        gatedBackward_bf16($0, $1, $2, $3, $4, $5, $6, $7, $8, geglu_f32, gegluBackward_f32)
+      },
       softcap_f32: softcap_f32,
       softmaxOnline_f32: softmaxOnline_f32,
       softmaxBackward_f32: softmaxBackward_f32,

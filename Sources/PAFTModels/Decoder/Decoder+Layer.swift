@@ -236,7 +236,7 @@ extension Decoder {
   // MARK: - Backward
 
   /// On return `dx` is the gradient of the block's input (left unfinished when `needsInput` is false).
-  /// Overwrites a.gates.
+  /// Overwrites a.gates and a.rounded.
   ///
   /// - Parameter dy: the gradient of the rows that the block finishes, which is used up; `dx` itself
   ///   where it finishes all.
@@ -260,10 +260,25 @@ extension Decoder {
     let c = configuration
     let tokens = dx.rows
     let dproduct = Matrix(in: scratch, rows: tokens, columns: c.intermediate)
+    let sink = g.linears[Module.down.rawValue]
+    let modules: [Module] = c.isFused ? [.gateUp] : [.gate, .up]
+    // Of a frozen MLP only adapters' gradients read the product, the gate's and the up's: those of the walk
+    // back through the gates will do, which leaves them rounded.
+    func isFrozen(_ module: Module) -> Bool {
+      let sink = g.linears[module.rawValue]
+      return sink.weight == nil && sink.bias == nil
+        && a.low[module.rawValue].columns <= Linear.thin
+    }
+    let isFrozen =
+      a.rounded != nil && isFrozen(.down)
+      && (c.isFused ? isFrozen(.gateUp) : isFrozen(.gate) && isFrozen(.up))
+    let isLate = isFrozen && sink.a != nil
+    let rank = a.low[Module.down.rawValue].columns
+    let dlow = isLate ? Matrix(in: scratch, rows: tokens, columns: rank) : nil
     executor.withScratch { scratch in
       let dy = branchGradient(dx, a.mlpOutput, w.mlpOutputNorm, g.mlpOutputNorm, in: scratch)
       var product = a.product
-      if product == nil && g.linears[Module.down.rawValue].readsInput {
+      if product == nil && sink.readsInput && !isLate {
         let again = Matrix(in: scratch, rows: tokens, columns: c.intermediate)
         if let rounded = a.rounded {
           SwiGLU.forward(rounded, by: c.activation, into: again, on: executor)
@@ -273,9 +288,9 @@ extension Decoder {
         }
         product = again
       }
-      gradient(dy, .down, x: product, w, g, a, into: dproduct, accumulate: false)
+      gradient(
+        dy, .down, x: product, w, g, a, into: dproduct, accumulate: false, keeping: dlow)
     }
-    let modules: [Module] = c.isFused ? [.gateUp] : [.gate, .up]
     let middle = floats(a.waiting?.middle, a.middle, in: scratch)
     let normed = normedAgain(
       a.middleNormed, middle, inPlace: a.waiting != nil, w.mlpInputNorm, inverse: a.middleInverse,
@@ -290,7 +305,8 @@ extension Decoder {
       let gates = a.gates ?? LayerActivations.Gates(c, rows: tokens, in: scratch)
       if let rounded = a.rounded {
         SwiGLU.backward(
-          dproduct, rounded, by: c.activation, dgate: gates.gate, dup: gates.up, on: executor)
+          dproduct, rounded, by: c.activation, dgate: gates.gate, dup: gates.up,
+          product: isLate, on: executor)
       } else {
         SwiGLU.backward(
           dproduct, gate: gates.gate, up: gates.up, by: c.activation, dgate: gates.gate,
@@ -303,22 +319,32 @@ extension Decoder {
         gate: w.gradientOperand(.gate, tokens: tokens, in: scratch, on: executor),
         up: w.gradientOperand(.up, tokens: tokens, in: scratch, on: executor)
       )
-      var (dgate, dup) = (dproduct, dproduct)
-      if let rounded = a.rounded {
-        dgate = Matrix(in: scratch, rows: tokens, columns: c.intermediate)
+      let (dgate, dup): (Rows, Rows)
+      if isFrozen, let rounded = a.rounded {
+        let gradients = SwiGLU.backward(
+          replacing: dproduct, rounded, by: c.activation, packed: packed, on: executor)
+        (dgate, dup) = (.rounded(gradients.gate), .rounded(gradients.up))
+      } else if let rounded = a.rounded {
+        let gate = Matrix(in: scratch, rows: tokens, columns: c.intermediate)
         SwiGLU.backward(
-          dproduct, rounded, by: c.activation, dgate: dgate, dup: dup, packed: packed,
+          dproduct, rounded, by: c.activation, dgate: gate, dup: dproduct, packed: packed,
           on: executor)
-      } else if let gates = a.gates {
-        (dgate, dup) = (gates.gate, gates.up)
+        (dgate, dup) = (.floats(gate), .floats(dproduct))
+      } else {
+        let gates = a.gates!
         SwiGLU.backward(
-          dproduct, gate: dgate, up: dup, by: c.activation, packed: packed, on: executor)
+          dproduct, gate: gates.gate, up: gates.up, by: c.activation, packed: packed,
+          on: executor)
+        (dgate, dup) = (.floats(gates.gate), .floats(gates.up))
       }
       dnormed = target()
       gradient(
-        dgate, .gate, packed: packed.gate, x: normed, w, g, a, into: dnormed, accumulate: adds)
+        of: dgate, .gate, packed: packed.gate, x: normed, w, g, a, into: dnormed, accumulate: adds)
       gradient(
-        dup, .up, packed: packed.up, x: normed, w, g, a, into: dnormed, accumulate: true)
+        of: dup, .up, packed: packed.up, x: normed, w, g, a, into: dnormed, accumulate: true)
+    }
+    if let dlow, let da = sink.a, let rounded = a.rounded {
+      Linear.backwardA(dlow, rounded.gateRows, into: da, on: executor)
     }
     if let norm = w.mlpInputNorm {
       a.waiting?.middle.load(into: middle, on: executor)
@@ -421,31 +447,44 @@ extension Decoder {
 
   /// Gradients of y = x Wᵀ + bias + scale (x Aᵀ) Bᵀ: those of W, bias, A and B where they are
   /// trained, and dx (+)= dy W + scale (dy B) A where it is asked for. x is there if it is read.
+  /// With `keeping`, scale dy B stays there, and A's gradient is left to the caller.
   private func gradient(
-    _ dy: Matrix, _ module: Module, packed: LinearRows? = nil, x: Matrix?, _ w: LayerWeights,
-    _ g: LayerGradients,
-    _ a: LayerActivations, into dx: Matrix?, accumulate: Bool
+    _ dy: Matrix, _ module: Module, x: Matrix?, _ w: LayerWeights, _ g: LayerGradients,
+    _ a: LayerActivations, into dx: Matrix?, accumulate: Bool, keeping kept: Matrix? = nil
+  ) {
+    gradient(
+      of: .floats(dy), module, packed: nil, x: x, w, g, a, into: dx, accumulate: accumulate,
+      keeping: kept)
+  }
+
+  /// The same of a dy that is packed already; a rounded one's layer is frozen.
+  private func gradient(
+    of dy: Rows, _ module: Module, packed: LinearRows?, x: Matrix?, _ w: LayerWeights,
+    _ g: LayerGradients, _ a: LayerActivations, into dx: Matrix?, accumulate: Bool,
+    keeping kept: Matrix? = nil
   ) {
     let linear = w.linears[module.rawValue]!
     let sink = g.linears[module.rawValue]
-    if let dweight = sink.weight { Linear.backwardWeight(dy, x!, into: dweight, on: executor) }
-    if let dbias = sink.bias { Linear.backwardBias(dy, into: dbias, on: executor) }
+    if case .floats(let dy) = dy {
+      if let dweight = sink.weight { Linear.backwardWeight(dy, x!, into: dweight, on: executor) }
+      if let dbias = sink.bias { Linear.backwardBias(dy, into: dbias, on: executor) }
+    }
     if dx == nil && linear.adapter == nil { return }
     executor.withScratch { scratch in
       let operand =
         packed ?? w.gradientOperand(module, tokens: dy.rows, in: scratch, on: executor)
-      if packed == nil { operand.fill(from: dy, on: executor) }
+      if packed == nil, case .floats(let dy) = dy { operand.fill(from: dy, on: executor) }
       var lowRank: Linear.LowRank?
       if let adapter = linear.adapter, let packed = operand.packed {
-        let kept = a.low[module.rawValue]
-        let low = floats(kept.rounded, kept.floats, in: scratch)
-        let dlow = Matrix(in: scratch, rows: dy.rows, columns: low.columns)
+        let waiting = a.low[module.rawValue]
+        let low = floats(waiting.rounded, waiting.floats, in: scratch)
+        let dlow = kept ?? Matrix(in: scratch, rows: dy.rows, columns: low.columns)
         Linear.backwardInput(
           packed, adapter.b, into: dlow, alpha: adapter.scale, accumulate: false, on: executor)
         if let db = sink.b {
-          Linear.backwardWeight(dy, low, into: db, alpha: adapter.scale, on: executor)
+          Linear.backwardB(dy, low, into: db, alpha: adapter.scale, on: executor)
         }
-        if let da = sink.a { Linear.backwardWeight(dlow, x!, into: da, on: executor) }
+        if let da = sink.a, kept == nil { Linear.backwardWeight(dlow, x!, into: da, on: executor) }
         if dx != nil {
           lowRank = Linear.LowRank(Linear.pack(dlow, in: scratch, on: executor), adapter.a)
         }
