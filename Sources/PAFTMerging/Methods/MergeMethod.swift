@@ -93,7 +93,7 @@ package struct MergeMethod: Sendable {
     self.selectsByMagnitude = selectsByMagnitude
     self.stream = stream
     merge = { (task) throws(Fault) in
-      let blocks = task.blocks(BlockPool())
+      let blocks = task.blocks()
       try task.fill(blocks, with: stream(task, blocks).fill)
     }
   }
@@ -176,6 +176,8 @@ package struct MergeTask {
   /// Keyed by seed and tensor; `stream(model)` gives each model its own.
   package let random: CounterRandom
   package let lanes: Lanes
+  /// Of whoever merges many tensors.
+  let pool: BlockPool
   /// Leave the models of a block as thinning made them, for those who look at them afterwards.
   let showsThinned: Bool
 
@@ -183,7 +185,7 @@ package struct MergeTask {
     name: String, shape: [Int], count: Int, base: UnsafePointer<Float>?,
     models: [UnsafeMutablePointer<Float>], out: UnsafeMutablePointer<Float>,
     modelParameters: [ParameterValues], parameters: ParameterValues, random: CounterRandom,
-    lanes: Lanes, showsThinned: Bool = false
+    lanes: Lanes, pool: BlockPool = BlockPool(), showsThinned: Bool = false
   ) {
     self.name = name
     self.shape = shape
@@ -195,6 +197,7 @@ package struct MergeTask {
     self.parameters = parameters
     self.random = random
     self.lanes = lanes
+    self.pool = pool
     self.showsThinned = showsThinned
   }
 
@@ -218,7 +221,7 @@ package struct MergeTask {
 
 extension MergeTask {
   /// The task's own vectors as blocks.
-  func blocks(_ pool: BlockPool) -> TensorBlocks {
+  func blocks() -> TensorBlocks {
     TensorBlocks(count: count, models: models.count, lanes: lanes, pool: pool) { block, _, _ in
       let (start, size) = (block.range.lowerBound, block.count * MemoryLayout<Float>.size)
       if let base { memcpy(block.base, base + start, size) } else { memset(block.base, 0, size) }

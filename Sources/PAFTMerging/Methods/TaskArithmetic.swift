@@ -58,7 +58,7 @@ enum TaskArithmetic {
         }
         let sum = combine(task)
         let floors = [Float](repeating: 0, count: task.models.count)
-        try task.fill(task.blocks(BlockPool())) { sum($0, floors) }
+        try task.fill(task.blocks()) { sum($0, floors) }
       }
     }
     return MergeMethod(

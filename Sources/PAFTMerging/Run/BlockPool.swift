@@ -3,7 +3,9 @@
 internal import Synchronization
 
 /// Buffers and tables for blocks of one size, kept from tensor to tensor: as many as there were workers at once.
-final class BlockPool: Sendable {
+package final class BlockPool: Sendable {
+  package init() {}
+
   final class Buffers: @unchecked Sendable {
     // Sendable: of one worker at a time.
     private var starts: [UnsafeMutablePointer<Float>] = []

@@ -3,22 +3,16 @@
 internal import PAFTFormats
 internal import Synchronization
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
-
 /// Buffers for encoded strips: as many as are filled and written at once. Some share a huge page, whose
 /// parts the kernel need not look up one by one when the disk takes them.
 final class EncodingPool: Sendable {
   final class Buffer: @unchecked Sendable {
     // Sendable: of one worker at a time.
-    private let slab: Slab
+    private let slab: HugePages
     private let memory: UnsafeMutableRawPointer
     fileprivate(set) var start: UnsafeMutableRawPointer
 
-    fileprivate init(_ slab: Slab, _ offset: Int) {
+    fileprivate init(_ slab: HugePages, _ offset: Int) {
       self.slab = slab
       memory = slab.start + offset
       start = memory
@@ -26,17 +20,6 @@ final class EncodingPool: Sendable {
 
     /// Stands to a page as the place in the file does, so that whole pages go to the disk as they are.
     fileprivate func align(to offset: Int) { start = memory + offset % TensorTarget.alignment }
-  }
-
-  fileprivate final class Slab {
-    let start: UnsafeMutableRawPointer
-
-    init(_ bytes: Int) {
-      start = .allocate(byteCount: bytes, alignment: hugePage)
-      madvise(start, bytes, MADV_HUGEPAGE)
-    }
-
-    deinit { start.deallocate() }
   }
 
   private let free = Mutex<[Buffer]>([])
@@ -57,11 +40,8 @@ final class EncodingPool: Sendable {
   func give(_ buffer: Buffer) { free.withLock { $0.append(buffer) } }
 
   private func more(_ free: inout [Buffer]) -> Buffer {
-    let bytes = (stride + hugePage - 1) / hugePage * hugePage
-    let slab = Slab(bytes)
-    for n in 1..<max(1, bytes / stride) { free.append(Buffer(slab, n * stride)) }
+    let slab = HugePages(stride)
+    for n in 1..<slab.bytes / stride { free.append(Buffer(slab, n * stride)) }
     return Buffer(slab, 0)
   }
 }
-
-private let hugePage = 2 << 20

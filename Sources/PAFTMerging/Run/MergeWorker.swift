@@ -125,7 +125,7 @@ final class MergeWorker {
       name: tensor.name, shape: tensor.template.shape, count: tensor.template.count, base: base,
       models: models, out: out.start, modelParameters: tensor.operands.map(\.parameters),
       parameters: tensor.parameters, random: random.stream(tensor.name), lanes: lanes,
-      showsThinned: detailed)
+      pool: pool, showsThinned: detailed)
   }
 
   /// The tensor's operands straight from the mapped files.
@@ -169,7 +169,7 @@ final class MergeWorker {
   /// Looks at the deltas alone.
   func observe(_ tensor: MergePlan.Tensor) throws(Fault) {
     let blocks =
-      plan.streams(tensor) ? blocks(of: tensor, lanes) : try load(tensor).blocks(pool)
+      plan.streams(tensor) ? blocks(of: tensor, lanes) : try load(tensor).blocks()
     try report.add(observed(tensor, blocks))
     TensorEntry.release(tensor.entries)
   }
@@ -214,10 +214,10 @@ final class MergeWorker {
     let tensor = job.tensor
     let task = try load(tensor)
     var findings = Findings()
-    if task.base != nil { findings.deltas = try observed(tensor, task.blocks(pool)) }
+    if task.base != nil { findings.deltas = try observed(tensor, task.blocks()) }
     try plan.configuration.method.merge(task)
     let result = out.start
-    let blocks = self.task(tensor, detailed ? task.models : [], task.base, lanes).blocks(pool)
+    let blocks = self.task(tensor, detailed ? task.models : [], task.base, lanes).blocks()
     let copying = MergeMethod.Combination { block in
       block.out.update(from: result + block.range.lowerBound, count: block.count)
     }

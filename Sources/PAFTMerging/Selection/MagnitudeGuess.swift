@@ -4,12 +4,6 @@ internal import PAFTBase
 internal import PAFTKernels
 internal import Synchronization
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
-
 /// Thresholds of magnitude found in one pass: a sample says between which values they lie in all
 /// likelihood, and the pass counts the entries there by value and those above all together. The
 /// counts tell whether it was so; then the thresholds are exact.
@@ -149,19 +143,12 @@ struct MagnitudeGuess {
 
   /// Counts of one bracket for one worker, all zero between strips.
   fileprivate final class Table {
+    // On huge pages: what is touched lies all over them.
+    private let memory = HugePages(widest << 18)
     private let counts: UnsafeMutablePointer<UInt32>
     private var touched: [UInt32] = []
 
-    init() {
-      // On huge pages: what is touched lies all over them.
-      let bytes = widest << 18
-      let start = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 2 << 20)
-      madvise(start, bytes, MADV_HUGEPAGE)
-      counts = start.bindMemory(to: UInt32.self, capacity: widest << 16)
-      counts.initialize(repeating: 0, count: widest << 16)
-    }
-
-    deinit { UnsafeMutableRawPointer(counts).deallocate() }
+    init() { counts = memory.start.bindMemory(to: UInt32.self, capacity: widest << 16) }
 
     func add(_ sizes: UnsafePointer<UInt32>, _ count: Int, from bracket: ClosedRange<UInt32>) {
       let lower = bracket.lowerBound << 16
