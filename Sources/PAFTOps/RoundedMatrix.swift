@@ -5,7 +5,7 @@ import PAFTMachine
 
 /// Rows that wait for a backward pass in BF16: half the memory. Operands of products are rounded to BF16
 /// when they are packed, so that those made of these rows are the same; what is computed of them
-/// otherwise has one rounding more, of 2^-9 of each value at most.
+/// otherwise has one rounding more, of 2^-8 of each value at most.
 package struct RoundedMatrix: @unchecked Sendable, BitwiseCopyable {
   package let base: UnsafeMutablePointer<UInt16>
   package let rows: Int

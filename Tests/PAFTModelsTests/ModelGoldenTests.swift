@@ -145,11 +145,12 @@ struct ModelGoldenTests {
         == ModelConfiguration.read(JSON.read(path: new), path: new))
   }
 
-  /// Rounding an operand to BF16 moves it by at most 2^-9 of itself, so a product of two by 2^-8.
+  /// Rounding an operand to BF16 moves it by at most 2^-8 of itself. Half of that is counted, because a
+  /// sum's terms are moved either way: 2^-8 for a product of two.
   /// A layer chains four GEMMs (q/k/v, o, gate/up, down) and two in attention, the head one; first
   /// order, the errors of the chain add. The backward pass goes through the chain once more with
   /// operands rounded again, and with three values of each layer that waited for it in BF16 (its input,
-  /// the stream between its halves, what attention computed), 2^-9 each.
+  /// the stream between its halves, what attention computed), 2^-9 each by the same count.
   @Test("bf16 logits and gradients within bf16's step of PyTorch's", arguments: ModelFixture.names)
   func bf16(_ name: String) throws {
     for isa in tables {

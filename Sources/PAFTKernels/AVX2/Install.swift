@@ -50,8 +50,12 @@ private func install(_ rows: inout RowKernels) {
   rows.swigluBackward_f32 = { swigluBackward_f32(Lanes.self, $0, $1, $2, $3, $4, $5) }
   rows.geglu_f32 = { geglu_f32(Lanes.self, $0, $1, $2, $3, $4) }
   rows.gegluBackward_f32 = { gegluBackward_f32(Lanes.self, $0, $1, $2, $3, $4, $5) }
-  rows.swigluKeeping_bf16 = { swigluKeeping_bf16(Lanes.self, $0, $1, $2, $3, $4, $5) }
-  rows.gegluKeeping_bf16 = { gegluKeeping_bf16(Lanes.self, $0, $1, $2, $3, $4, $5) }
+  rows.swigluKeeping_bf16 = {
+    gatedKeeping_bf16(Lanes.self, $0, $1, $2, $3, $4, $5) { siluProduct(Lanes.self, $0, $1) }
+  }
+  rows.gegluKeeping_bf16 = {
+    gatedKeeping_bf16(Lanes.self, $0, $1, $2, $3, $4, $5) { geluProduct(Lanes.self, $0, $1) }
+  }
   rows.swigluBackward_bf16 = {
     gatedBackward_bf16(Lanes.self, $0, $1, $2, $3, $4, $5, $6, $7, $8) { silu(Lanes.self, $0) }
   }

@@ -11,37 +11,35 @@ package func swiglu_f32<I: InstructionSet>(
   _ up: UnsafePointer<Float>, _ n: Int, _ streams: Int
 ) {
   fill(I.self, y, n, streams: streams) { at, count in
-    let g = boundedGate(I.self, I.load(gate + at, count))
-    let product = I.mul(g, I.load(up + at, count))
-    return I.mul(product, sigmoid(I.self, g))
+    siluProduct(I.self, I.load(gate + at, count), I.load(up + at, count))
   }
 }
 
-/// y = silu(gate) * up, and gate and up rounded.
 @_alwaysEmitIntoClient @inline(__always)
-package func swigluKeeping_bf16<I: InstructionSet>(
+package func siluProduct<I: InstructionSet>(_: I.Type, _ gate: I.F, _ up: I.F) -> I.F {
+  let g = boundedGate(I.self, gate)
+  return I.mul(I.mul(g, up), sigmoid(I.self, g))
+}
+
+/// y = a gated product, and gate and up rounded.
+@_alwaysEmitIntoClient @inline(__always)
+package func gatedKeeping_bf16<I: InstructionSet>(
   _: I.Type, _ y: UnsafeMutablePointer<Float>, _ keptGate: UnsafeMutablePointer<UInt16>,
   _ keptUp: UnsafeMutablePointer<UInt16>, _ gate: UnsafePointer<Float>,
-  _ up: UnsafePointer<Float>, _ n: Int
+  _ up: UnsafePointer<Float>, _ n: Int, _ product: (_ gate: I.F, _ up: I.F) -> I.F
 ) {
   sweep(I.self, n) { at, count, _ in
     let (g, u) = (I.load(gate + at, count), I.load(up + at, count))
-    let bounded = boundedGate(I.self, g)
-    I.store(y + at, I.mul(I.mul(bounded, u), sigmoid(I.self, bounded)), count)
-    I.prefetchFar(gate + (at &+ n))
-    I.prefetchFar(up + (at &+ n))
-    keep(I.self, keptGate + at, keptUp + at, n, g, u, count)
+    I.store(y + at, product(g, u), count)
+    keep(I.self, keptGate + at, keptUp + at, g, u, count)
   }
 }
 
 @_alwaysEmitIntoClient @inline(__always)
 func keep<I: InstructionSet>(
   _: I.Type, _ keptGate: UnsafeMutablePointer<UInt16>, _ keptUp: UnsafeMutablePointer<UInt16>,
-  _ n: Int, _ gate: I.F, _ up: I.F, _ count: Int
+  _ gate: I.F, _ up: I.F, _ count: Int
 ) {
-  // Where the next row goes: to the caches, before it is written.
-  I.prefetch(UnsafeRawPointer(keptGate + n).assumingMemoryBound(to: Float.self))
-  I.prefetch(UnsafeRawPointer(keptUp + n).assumingMemoryBound(to: Float.self))
   if count == I.lanes {
     I.storeRowsBF16(keptGate, keptUp, gate, up)
   } else {
@@ -88,16 +86,12 @@ package func gatedBackward_bf16<I: InstructionSet>(
     let g = isFull ? I.loadBF16(gate + at) : I.loadPartBF16(gate + at, count)
     let u = isFull ? I.loadBF16(up + at) : I.loadPartBF16(up + at, count)
     let (d, activated) = (I.load(dy + at, count), activation(g))
-    // The next row, which fetching by pages does not see.
-    I.prefetchFar(gate + (at &+ n))
-    I.prefetchFar(up + (at &+ n))
-    I.prefetchFar(dy + (at &+ n))
     let gateSlope = I.mul(I.mul(d, u), activated.slope)
     let upSlope = I.mul(d, activated.value)
     I.store(dgate + at, gateSlope, count)
     I.store(dup + at, upSlope, count)
     if let roundedGate, let roundedUp {
-      keep(I.self, roundedGate + at, roundedUp + at, 0, gateSlope, upSlope, count)
+      keep(I.self, roundedGate + at, roundedUp + at, gateSlope, upSlope, count)
     }
     if let product {
       let value = I.mul(activated.value, u)
@@ -145,27 +139,14 @@ package func geglu_f32<I: InstructionSet>(
   _ up: UnsafePointer<Float>, _ n: Int, _ streams: Int
 ) {
   fill(I.self, y, n, streams: streams) { at, count in
-    let g = I.load(gate + at, count)
-    let bounded = boundedGate(I.self, tanhGate(I.self, g).argument)
-    return I.mul(I.mul(g, I.load(up + at, count)), sigmoid(I.self, bounded))
+    geluProduct(I.self, I.load(gate + at, count), I.load(up + at, count))
   }
 }
 
-/// y = gelu(gate) * up, and gate and up rounded.
 @_alwaysEmitIntoClient @inline(__always)
-package func gegluKeeping_bf16<I: InstructionSet>(
-  _: I.Type, _ y: UnsafeMutablePointer<Float>, _ keptGate: UnsafeMutablePointer<UInt16>,
-  _ keptUp: UnsafeMutablePointer<UInt16>, _ gate: UnsafePointer<Float>,
-  _ up: UnsafePointer<Float>, _ n: Int
-) {
-  sweep(I.self, n) { at, count, _ in
-    let (g, u) = (I.load(gate + at, count), I.load(up + at, count))
-    let bounded = boundedGate(I.self, tanhGate(I.self, g).argument)
-    I.store(y + at, I.mul(I.mul(g, u), sigmoid(I.self, bounded)), count)
-    I.prefetchFar(gate + (at &+ n))
-    I.prefetchFar(up + (at &+ n))
-    keep(I.self, keptGate + at, keptUp + at, n, g, u, count)
-  }
+package func geluProduct<I: InstructionSet>(_: I.Type, _ gate: I.F, _ up: I.F) -> I.F {
+  let bounded = boundedGate(I.self, tanhGate(I.self, gate).argument)
+  return I.mul(I.mul(gate, up), sigmoid(I.self, bounded))
 }
 
 /// gelu(g) = g s and its derivative, s + gelu * (1 - s) * a'(g), with s = sigmoid(a(g)).

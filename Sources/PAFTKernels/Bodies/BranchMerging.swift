@@ -21,6 +21,27 @@ func delta_bf16(_ x: UnsafePointer<UInt16>, _ b: UnsafePointer<UInt16>, _ i: Int
   Float(bitPattern: UInt32(x[i]) << 16) - Float(bitPattern: UInt32(b[i]) << 16)
 }
 
+/// Both branches' deltas and their base.
+@_alwaysEmitIntoClient @inline(__always)
+func deltas_bf16<I: InstructionSet>(
+  _: I.Type, _ x: UnsafePointer<UInt16>, _ y: UnsafePointer<UInt16>, _ b: UnsafePointer<UInt16>,
+  _ at: Int
+) -> (x: I.F, y: I.F, base: I.F) {
+  let base = I.loadBF16(b + at)
+  return (I.sub(I.loadBF16(x + at), base), I.sub(I.loadBF16(y + at), base), base)
+}
+
+/// Mapped files lie on small pages, where the prefetcher stops at each.
+@_alwaysEmitIntoClient @inline(__always)
+func prefetchBranches<I: InstructionSet>(
+  _: I.Type, _ x: UnsafePointer<UInt16>, _ y: UnsafePointer<UInt16>, _ b: UnsafePointer<UInt16>,
+  _ at: Int
+) {
+  I.prefetchFar(x + (at &+ pagesAhead))
+  I.prefetchFar(y + (at &+ pagesAhead))
+  I.prefetchFar(b + (at &+ pagesAhead))
+}
+
 /// Two vectors to a turn: squares have one sum a branch and half, products two, as where they are taken
 /// apart (`measure_f32`, `relate_f32`).
 @_alwaysEmitIntoClient @inline(__always)
@@ -39,14 +60,10 @@ package func survey_bf16<I: OptimizerVerbs>(
   var (both, apart) = (0, 0)
   var i = 0
   while i &+ 2 &* I.lanes <= n {
-    // Mapped files lie on small pages, where the prefetcher stops at each.
-    I.prefetchFar(x + (i &+ pagesAhead))
-    I.prefetchFar(y + (i &+ pagesAhead))
-    I.prefetchFar(b + (i &+ pagesAhead))
+    prefetchBranches(I.self, x, y, b, i)
     for slot in 0..<2 {
       let at = i &+ slot &* I.lanes
-      let base = I.loadBF16(b + at)
-      let (dx, dy) = (I.sub(I.loadBF16(x + at), base), I.sub(I.loadBF16(y + at), base))
+      let (dx, dy, _) = deltas_bf16(I.self, x, y, b, at)
       let (xSize, ySize) = (I.abs(dx), I.abs(dy))
       for k in 0..<6 {
         xCounts[k] = I.addWhereAtMost(xCounts[k], xSize, bounds[k])
@@ -101,31 +118,9 @@ package func collectBetween_bf16<I: OptimizerVerbs>(
   _ x: UnsafePointer<UInt16>, _ b: UnsafePointer<UInt16>, _ n: Int, _ first: UInt32,
   _ last: UInt32
 ) -> Int {
-  let bound = I.splat(Float(bitPattern: last << 16 | 0xFFFF))
-  let (zero, one) = (I.splat(0), I.splat(1))
-  var beyond = InlineArray<4, I.F>(repeating: zero)
-  var total = 0
-  var i = 0
-  while i &+ 4 &* I.lanes <= n {
-    for slot in 0..<4 {
-      let v = delta_bf16(I.self, x, b, i &+ slot &* I.lanes, I.lanes)
-      beyond[slot] = I.add(beyond[slot], I.whereGreater(I.abs(v), bound, one, zero))
-      total &+= I.storeBetween(found + total, v, first, last)
-    }
-    i &+= 4 &* I.lanes
-  }
-  above[0] &+= Int(I.sum(I.add(I.add(beyond[0], beyond[1]), I.add(beyond[2], beyond[3]))))
-  while i < n {
-    let size = delta_bf16(x, b, i).bitPattern & 0x7FFF_FFFF
-    if size >> 16 > last {
-      above[0] &+= 1
-    } else if size >> 16 >= first {
-      found[total] = size
-      total &+= 1
-    }
-    i &+= 1
-  }
-  return total
+  collectBetween(
+    I.self, found, above, n, first, last,
+    vector: { delta_bf16(I.self, x, b, $0, I.lanes) }, value: { delta_bf16(x, b, $0) })
 }
 
 /// A turn's bits are one word. Sums are those of `sumAbsolute_f32`.
@@ -256,13 +251,10 @@ func agree_bf16<I: OptimizerVerbs>(
   var beyond = zero
   var i = 0
   while i &+ 2 &* I.lanes <= n {
-    I.prefetchFar(x + (i &+ pagesAhead))
-    I.prefetchFar(y + (i &+ pagesAhead))
-    I.prefetchFar(b + (i &+ pagesAhead))
+    prefetchBranches(I.self, x, y, b, i)
     for slot in 0..<2 {
       let at = i &+ slot &* I.lanes
-      let base = I.loadBF16(b + at)
-      let (dx, dy) = (I.sub(I.loadBF16(x + at), base), I.sub(I.loadBF16(y + at), base))
+      let (dx, dy, base) = deltas_bf16(I.self, x, y, b, at)
       let xEntry = I.mul(keepX(I.whereGreater(xFloor, I.abs(dx), zero, dx), at), xFactor)
       let yEntry = I.mul(keepY(I.whereGreater(yFloor, I.abs(dy), zero, dy), at), yFactor)
       let (xVote, yVote) = (I.mul(xVotes, xEntry), I.mul(yVotes, yEntry))

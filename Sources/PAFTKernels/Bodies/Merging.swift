@@ -303,11 +303,20 @@ package func collect_f32<I: OptimizerVerbs>(
   return total
 }
 
-/// What lies between is a percent or two: most vectors store nothing that stays.
 @_alwaysEmitIntoClient @inline(__always)
 package func collectBetween_f32<I: OptimizerVerbs>(
   _: I.Type, _ found: UnsafeMutablePointer<UInt32>, _ above: UnsafeMutablePointer<Int>,
   _ x: UnsafePointer<Float>, _ n: Int, _ first: UInt32, _ last: UInt32
+) -> Int {
+  collectBetween(
+    I.self, found, above, n, first, last, vector: { I.load(x + $0) }, value: { x[$0] })
+}
+
+/// What lies between is a percent or two: most vectors store nothing that stays.
+@_alwaysEmitIntoClient @inline(__always)
+func collectBetween<I: OptimizerVerbs>(
+  _: I.Type, _ found: UnsafeMutablePointer<UInt32>, _ above: UnsafeMutablePointer<Int>, _ n: Int,
+  _ first: UInt32, _ last: UInt32, vector: (_ at: Int) -> I.F, value: (_ i: Int) -> Float
 ) -> Int {
   let bound = I.splat(Float(bitPattern: last << 16 | 0xFFFF))
   let (zero, one) = (I.splat(0), I.splat(1))
@@ -316,7 +325,7 @@ package func collectBetween_f32<I: OptimizerVerbs>(
   var i = 0
   while i &+ 4 &* I.lanes <= n {
     for slot in 0..<4 {
-      let v = I.load(x + (i &+ slot &* I.lanes))
+      let v = vector(i &+ slot &* I.lanes)
       beyond[slot] = I.add(beyond[slot], I.whereGreater(I.abs(v), bound, one, zero))
       total &+= I.storeBetween(found + total, v, first, last)
     }
@@ -325,7 +334,7 @@ package func collectBetween_f32<I: OptimizerVerbs>(
   let sum = I.add(I.add(beyond[0], beyond[1]), I.add(beyond[2], beyond[3]))
   above[0] &+= Int(I.sum(sum))
   while i < n {
-    let size = x[i].bitPattern & 0x7FFF_FFFF
+    let size = value(i).bitPattern & 0x7FFF_FFFF
     if size >> 16 > last {
       above[0] &+= 1
     } else if size >> 16 >= first {
