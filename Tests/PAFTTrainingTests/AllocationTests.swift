@@ -41,15 +41,53 @@ struct AllocationTests {
       "orpo_full", "orpo_lora", "sft_lora",
     ], ComputeType.allCases)
   func step(_ name: String, _ compute: ComputeType) throws {
+    try Self.expectNone(compute) { try TrainingFixture().branch(name, on: $0) }
+  }
+
+  @Test(
+    "nor where a step has several windows, many passes, or computes activations again",
+    arguments: ["sft_full", "sft_lora", "dpo_full", "dpo_lora", "orpo_lora"], [false, true])
+  func accumulated(_ name: String, _ recomputes: Bool) throws {
+    try Self.expectNone(.bf16) { executor in
+      try TrainingFixture().branch(name, on: executor) {
+        $0.batchSize = 1
+        $0.accumulation = 4
+        $0.tokensPerPass = 1
+        $0.activationCheckpointing = recomputes
+      }
+    }
+  }
+
+  @Test(
+    "nor where weights without masters are updated in the backward pass",
+    arguments: LayerwiseTrainingTests.models, ["sft", "dpo", "orpo"])
+  func layerwise(_ model: String, _ objective: String) throws {
+    let setup = LayerwiseTrainingTests.Setup(model: model, objective: objective)
+    try Self.expectNone(.bf16) { try setup.branch(on: $0) }
+  }
+
+  @Test(
+    "nor with another optimizer, products in 8 bits or activations computed again",
+    arguments: ["adamw_8bit", "adamw", "sgd"], [false, true])
+  func layerwise(_ optimizer: String, other: Bool) throws {
+    let setup = LayerwiseTrainingTests.Setup(
+      model: "llama-tied", optimizer: optimizer, integers: other, recomputes: other)
+    try Self.expectNone(.bf16) { try setup.branch(on: $0) }
+  }
+
+  /// Two steps, and ten in which nothing may be allocated.
+  private static func expectNone(
+    _ compute: ComputeType, _ make: @escaping @Sendable (Executor) throws -> Branch
+  ) throws {
     let folder = TestData.temporaryFolder()
     defer { try? FileManager.default.removeItem(atPath: folder) }
     try withExecutor(compute: compute) { executor in
-      let branch = try TrainingFixture().branch(name, on: executor)
+      let branch = try make(executor)
       var metrics = try MetricsWriter(path: folder + "/metrics.jsonl", resumingAfter: 0)
       for _ in 0..<2 { try metrics.write(branch.advance()) }
       var loss = 0.0
       // Across the end of an epoch, and both measuring and not measuring sparsity.
-      let count = try Self.allocations(executor) {
+      let count = try allocations(executor) {
         for _ in 2..<12 {
           let report = try branch.advance()
           try metrics.write(report)

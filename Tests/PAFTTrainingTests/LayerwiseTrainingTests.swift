@@ -18,7 +18,7 @@ struct LayerwiseTrainingTests {
   static let models = ["llama", "llama-tied", "qwen2", "qwen3", "gemma2", "phi3"]
 
   /// One run of a fixture's model over the rows of `TrainingFixture`.
-  private struct Setup: Sendable {
+  struct Setup: Sendable {
     var model = "llama"
     var objective = "sft"
     var optimizer = "adamw_8bit"
