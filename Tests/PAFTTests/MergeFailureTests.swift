@@ -169,16 +169,15 @@ final class MergeFailureTests {
       #expect(try FileSystem.read(output + "/model.safetensors") == expected)
     }
 
-    var generator = SystemRandomNumberGenerator()
-    let microseconds = max(2000, Int(whole / .microseconds(1)))
+    var moment = KillingTime(within: whole)
     var kills = 0
-    for _ in 0..<40 where kills < 12 {
+    for _ in 0..<100 where kills < 12 {
       try? FileSystem.remove(output)
       let process = try RunningTool(arguments)
-      usleep(UInt32(Int.random(in: 1000...microseconds, using: &generator)))
+      moment.wait()
       if process.isRunning { process.kill(SIGKILL) }
       let outcome = process.wait()
-      if outcome.signal == SIGKILL { kills += 1 }
+      if outcome.signal == SIGKILL { kills += 1 } else { moment.missed() }
       if FileSystem.exists(output) { try check() } else { #expect(outcome.signal == SIGKILL) }
       // What a dead process leaves has a hidden name.
       let others = try FileSystem.list(folder + "/out").filter { $0 != "merged" }

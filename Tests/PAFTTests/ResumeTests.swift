@@ -65,7 +65,6 @@ struct ResumeTests {
     let undisturbed = try RunningTool.run(["run", try recipe(calm, adapter: adapter)])
     try #require(undisturbed.status == 0, "\(undisturbed.errors)")
     let whole = ContinuousClock.now - before
-    let milliseconds = Int(whole / .milliseconds(1))
     // The output path is part of the resolved recipe, so runs are compared without it.
     var expected = results(calm)
     expected["recipe.yaml"] = nil
@@ -74,15 +73,14 @@ struct ResumeTests {
     let folder = TestData.temporaryFolder()
     defer { try? FileManager.default.removeItem(atPath: folder) }
     let path = try recipe(folder, adapter: adapter)
-    var generator = SystemRandomNumberGenerator()
+    var moment = KillingTime(within: whole)
     var kills = 0
     var attempts = 0
-    while kills < 10 && attempts < 60 {
+    while kills < 10 && attempts < 100 {
       attempts += 1
       let resume = FileManager.default.fileExists(atPath: folder + "/run") ? ["--resume"] : []
       let process = try RunningTool(["run", path] + resume)
-      let pause = Int.random(in: 5...max(6, milliseconds), using: &generator)
-      usleep(UInt32(pause * 1000))
+      moment.wait()
       if process.isRunning { process.kill(SIGKILL) }
       let outcome = process.wait()
       if outcome.signal == SIGKILL { kills += 1 }
@@ -92,6 +90,7 @@ struct ResumeTests {
         found["recipe.yaml"] = nil
         #expect(found == expected, "after \(kills) kills")
         try FileManager.default.removeItem(atPath: folder + "/run")
+        if resume.isEmpty { moment.missed() }
       } else {
         #expect(outcome.signal == SIGKILL, "\(outcome.status): \(outcome.errors)")
       }
