@@ -18,16 +18,5 @@ func multiply_bf16(_ call: TileCall<UInt16>) {
   }
 }
 
-enum PairStep: TileStep {
-  typealias Verbs = Lanes
-  typealias Element = UInt16
-  @inline(__always) static func step<let R: Int, let C: Int>(
-    _ sums: inout InlineArray<R, InlineArray<C, Lanes.F>>, _ a: inout UnsafePointer<UInt16>,
-    _ b: inout UnsafePointer<UInt16>
-  ) {
-    step_bf16(widening: Lanes.self, &sums, &a, &b)
-  }
-}
-
 /// 4 ranks x 2 ymm.
 typealias ThinTile = TileShape<4, 2>

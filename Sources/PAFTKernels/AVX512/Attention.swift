@@ -3,18 +3,9 @@
 import PAFTKernelBodies
 import PAFTKernelInterface
 
-/// Groups of 4 zmm of queries; BF16 is widened.
+/// Groups of 4 vectors of queries.
 typealias AttentionTile = TileShape<6, 4>
-let attentionColumns = 64
-
-extension Pairs {
-  @inline(__always) static var isUnrolled: Bool { false }
-
-  @inline(__always) static func step<let R: Int, let C: Int>(
-    _ sums: inout InlineArray<R, InlineArray<C, Lanes.F>>, _ a: UnsafePointer<UInt16>,
-    _ rowStride: Int, _ b: UnsafePointer<UInt16>
-  ) { stepPairs(widening: Lanes.self, &sums, a, rowStride, b) }
-}
+@inline(__always) var attentionColumns: Int { 4 &* Lanes.lanes }
 
 /// Panels of as many columns of D as are left.
 @inline(__always)

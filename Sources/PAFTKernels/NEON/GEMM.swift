@@ -21,16 +21,9 @@ func multiply_bf16(_ call: TileCall<UInt16>) {
   }
 }
 
-enum PairStep: TileStep {
-  typealias Verbs = Lanes
-  typealias Element = UInt16
-  @inline(__always) static func step<let R: Int, let C: Int>(
-    _ sums: inout InlineArray<R, InlineArray<C, Lanes.F>>, _ a: inout UnsafePointer<UInt16>,
-    _ b: inout UnsafePointer<UInt16>
-  ) {
-    step_bf16(widening: Lanes.self, &sums, &a, &b)
-  }
-}
+// Few rows are tiles like others.
+func fewRows_f32(_ call: TileCall<Float>, _ stride: Int) { strip_f32(call, stride, 0) }
+func fewRows_bf16(_ call: TileCall<UInt16>, _ stride: Int) { strip_bf16(call, stride, 0) }
 
 /// 4 ranks x 4 vectors.
 typealias ThinTile = TileShape<4, 4>
