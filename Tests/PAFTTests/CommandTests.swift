@@ -71,6 +71,9 @@ struct CommandTests {
       ["merge", "/none.yaml", "/none-out", "--report", "/no-such-folder/report.md"], 73,
       ["report", "/no-such-folder"]
     ),
+    (
+      ["merge", "/none.yaml", "/none-out", "--report", "/proc/report.md"], 73, ["/proc/report.md"]
+    ),
     (["diff", "/none", "/none", "--threads", "0"], 64, ["at least 1"]),
     (["eval", "--model", model, "--task", "/none", "--limit", "0"], 64, ["--limit 0"]),
     (["eval", "--model", model, "--task", "/none.jsonl", "/other"], 66, ["/none.jsonl"]),
@@ -93,6 +96,21 @@ struct CommandTests {
     #expect(lines.dropFirst().allSatisfy { $0.hasPrefix("hint: ") })
     for word in words { #expect(outcome.error.contains(word), "\(outcome.error)") }
     #expect(outcome.output.isEmpty)
+  }
+
+  @Test("a merge of adapters has no report to write, and leaves none behind")
+  func adaptersReport() throws {
+    let folder = TestData.temporaryFolder()
+    defer { try? FileSystem.remove(folder) }
+    let adapter = TestData.fixture("training/adapter")
+    try FileSystem.write(
+      "merge_method: linear\noutput: adapter\nmodels: [{model: \(adapter)}]\n",
+      to: folder + "/merge.yaml")
+    let report = folder + "/report.md"
+    let outcome = try Tool.run(
+      ["merge", folder + "/merge.yaml", folder + "/merged", "--report", report])
+    #expect(outcome.code == 64 && outcome.error.contains("--report"), "\(outcome.error)")
+    #expect(!FileSystem.exists(folder + "/merged") && !FileSystem.exists(report))
   }
 
   @Test(

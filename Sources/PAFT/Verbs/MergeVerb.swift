@@ -60,6 +60,11 @@ package struct MergeVerb: Sendable {
     guard !FileSystem.isFolder(reportFile) else {
       throw Fault(.cannotCreate, "report \(quoted(reportFile)) is a folder, expected a file")
     }
+    guard !isInside else { return }
+    // Whether a file can be made there the system alone knows: some folders refuse root too.
+    let isNew = !FileSystem.exists(reportFile)
+    _ = try OutputFile(appendingTo: reportFile)
+    if isNew { try FileSystem.remove(reportFile) }
   }
 
   private func merge(
@@ -85,6 +90,10 @@ package struct MergeVerb: Sendable {
         throw Fault(
           .usage, "\(configuration) merges adapters already",
           hint: "leave out --as-adapter and --as-sparse and set parameters: {rank: …}")
+      }
+      guard reportFile == nil else {
+        throw Fault(
+          .usage, "\(configuration) merges adapters, --report describes the merge of a model")
       }
       let report = try settings.run(
         output: output, replacing: replaces, lanes: lanes,
