@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import PAFTBase
+import PAFTFormats
 import PAFTMachine
+import PAFTTestSupport
 import PAFTTraining
 import Testing
 
@@ -31,6 +33,21 @@ struct PassCutTests {
     // Rows beyond the capacity stand alone.
     #expect(cut([30, 2, 40, 3], 10).map(\.count).sorted() == [1, 1, 2])
     #expect(cut([9, 9], 10, window: [1, 0]) == [[1], [0]])
+  }
+
+  @Test("no more passes than TRL's best fit needs, and all its rows")
+  func trl() throws {
+    let cases = try #require(try JSON.read(path: TestData.fixture("text/packing.json")).array)
+    #expect(cases.count == 7)
+    for item in cases {
+      let capacity = item["capacity"]!.int!
+      let lengths = item["lengths"]!.array!.map { min($0.int!, capacity) }.filter { $0 > 0 }
+      let expected = item["rows"]!.array!
+      #expect(expected.reduce(0) { $0 + $1.array!.count } == lengths.count)
+      let passes = cut(lengths, capacity)
+      #expect(passes.count == expected.count)
+      #expect(loads(passes, lengths).allSatisfy { $0 <= capacity })
+    }
   }
 
   @Test("each row once, none too full, no more than in order, and never fewer than must be")
