@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a base and two models of Mistral-7B's shapes in bf16, and a TIES configuration of them.
+"""Writes models of Mistral-7B's shapes in bf16: a base and two to merge, with a TIES configuration of them.
 
-    python large_models.py FOLDER [LAYERS]
+    python large_models.py FOLDER [LAYERS [base|left|right…]]
 
-Layers repeat one drawn layer, and the base is zeros that take no room on the disk: 29 GB for 32 layers.
+Layers repeat one drawn layer with norms of one, and the base is zeros that take no room on the disk: 29 GB for 32
+layers of all three.
 """
 import json
 import os
@@ -14,6 +15,7 @@ import numpy as np
 
 folder = os.path.abspath(sys.argv[1])
 layers = int(sys.argv[2]) if len(sys.argv) > 2 else 32
+names = sys.argv[3:] or ["base", "left", "right"]
 hidden, inner, vocabulary, keys = 4096, 14336, 32000, 1024
 shard_bytes = 5_000_000_000
 
@@ -47,6 +49,16 @@ def draw(seed):
     return ((words & 0x83FF) + 0x3980).astype(np.uint16).tobytes()
 
 
+def contents(group, data):
+    """Drawn weights, one after the other, and norms of one."""
+    start, parts = 0, []
+    for shape in group.values():
+        end = start + 2 * int(np.prod(shape))
+        parts.append(memoryview(data)[start:end] if len(shape) > 1 else b"\x80\x3f" * shape[0])
+        start = end
+    return b"".join(parts)
+
+
 def save(name, data):
     os.makedirs(f"{folder}/{name}")
     shards, used = [[]], 0
@@ -72,7 +84,7 @@ def save(name, data):
             file.write(struct.pack("<Q", len(text)) + text)
             for group in members:
                 if data:
-                    file.write(memoryview(data)[:size(group)])
+                    file.write(contents(group, data))
             file.truncate(8 + len(text) + offset)
     with open(f"{folder}/{name}/model.safetensors.index.json", "w") as file:
         json.dump({"metadata": {"total_size": sum(map(size, groups))}, "weight_map": weight_map}, file)
@@ -80,10 +92,10 @@ def save(name, data):
         json.dump(config, file)
 
 
-save("base", None)
-for seed, name in enumerate(("left", "right"), 1):
-    save(name, draw(seed))
-with open(f"{folder}/ties.yml", "w") as file:
+for name in names:
+    save(name, draw(("left", "right").index(name) + 1) if name != "base" else None)
+if {"base", "left", "right"} <= set(names):
     models = "".join(f"  - {{model: {folder}/{name}, parameters: {{weight: 1.0, density: 0.5}}}}\n"
                      for name in ("left", "right"))
-    file.write(f"merge_method: ties\nbase_model: {folder}/base\nmodels:\n{models}dtype: bfloat16\n")
+    with open(f"{folder}/ties.yml", "w") as file:
+        file.write(f"merge_method: ties\nbase_model: {folder}/base\nmodels:\n{models}dtype: bfloat16\n")
