@@ -100,6 +100,27 @@ struct PlanTests {
     }
   }
 
+  @Test("a penalty on adapters' products is part of the time", arguments: ["f32", "bf16"])
+  func penalty(_ dtype: String) throws {
+    let folder = TestData.temporaryFolder()
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let base = try model(folder)
+    let path = try recipe(folder, "dtype: \(dtype)\nadapter: {r: 8}")
+    func operations(_ set: [String]) throws -> Double {
+      try #require(plan(path, set).json["branches"]?.array?[0]["operations"]?.double)
+    }
+    let c = try JSON.read(path: base + "/config.json")
+    func size(_ name: String) throws -> Double { try #require(c[name]?.double) }
+    let (hidden, inner) = (try size("hidden_size"), try size("intermediate_size"))
+    let keys = try hidden * size("num_key_value_heads") / size("num_attention_heads")
+    let entries = try size("num_hidden_layers") * hidden * (2 * hidden + 2 * keys + 3 * inner)
+    // Two steps: each has the product twice, its two gradients and, in so short a run, a measurement,
+    // two operations each for an entry and rank. Products of Floats take twice those of BF16.
+    let wanted = 2 * 5 * 2 * 8 * entries * (dtype == "bf16" ? 2 : 1)
+    let found = try operations(["sft.l1.lambda=1e-4"]) - operations([])
+    #expect(abs(found - wanted) <= 1e-9 * wanted, "\(found) for \(wanted)")
+  }
+
   @Test("one branch alone is planned too, its reference's passes larger than its steps'")
   func alone() throws {
     let folder = TestData.temporaryFolder()

@@ -33,6 +33,17 @@ extension ModelConfiguration {
     return 4 * linear - 2 * first + 6 * low
   }
 
+  /// Operations of an L1 penalty on adapters' products: for each gradient every entry is made twice and
+  /// pulled back to both factors, for a measurement made once.
+  func penaltyOperations(
+    _ adapter: LoRAConfiguration, gradients: Double, measurements: Double
+  ) -> Double {
+    let entries = products(1, labels: 1, in: adapter.modules(of: self)) {
+      Double(outputs($0)) * Double(inputs($0))
+    }
+    return (8 * gradients + 2 * measurements) * Double(adapter.rank) * entries
+  }
+
   /// Operations of a labelled row in the head: its loss, and the gradients of what is trained.
   func headOperations(isTrained: Bool) -> Double {
     (isTrained ? 6 : 4) * Double(hidden) * Double(vocabulary)

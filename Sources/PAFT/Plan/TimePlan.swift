@@ -32,7 +32,9 @@ struct TimePlan: Sendable {
   init(_ preparation: Preparation) throws {
     let c = preparation.model.configuration
     operations = try preparation.jobs.map {
-      Self.operations(c, $0.configuration, try TrainingShape($0.configuration, $0.data.training))
+      Self.operations(
+        c, $0.configuration, try TrainingShape($0.configuration, $0.data.training),
+        preparation.recipe.dtype.compute)
     }
     isSequential = preparation.isSequential
     cores = preparation.places.map { $0.isShared ? 0 : $0.count }
@@ -48,9 +50,13 @@ struct TimePlan: Sendable {
   }
 
   /// Forward, backward, what checkpointing computes again, and the walk over the rows for a
-  /// reference. Products, attention and the head; the rest is lost in the share.
+  /// reference. Products, attention, the head and a penalty on adapters' products; the
+  /// rest is lost in the share.
+  ///
+  /// - Parameter compute: what the products of most operations are made in.
   static func operations(
-    _ c: ModelConfiguration, _ configuration: BranchConfiguration, _ shape: TrainingShape
+    _ c: ModelConfiguration, _ configuration: BranchConfiguration, _ shape: TrainingShape,
+    _ compute: ComputeType
   ) -> Double {
     let (tokens, labels) = (Double(shape.computed), Double(shape.labels))
     // For scores and for the sum, two operations each.
@@ -65,6 +71,14 @@ struct TimePlan: Sendable {
     if !configuration.masterWeights { total += 2 * Double(c.hidden * c.vocabulary) * labels }
     if configuration.activationCheckpointing {
       total += 2 * c.linearProducts(tokens, labels: labels) + attention
+    }
+    if let adapter, let penalty = configuration.l1, penalty.form == .product {
+      let period = SparsityController(penalty, totalSteps: shape.steps).period
+      // Of Floats, which take twice the time of BF16.
+      total +=
+        (compute == .f32 ? 1 : 2)
+        * c.penaltyOperations(
+          adapter, gradients: Double(shape.steps), measurements: Double(shape.steps / period))
     }
     if case .preference(let objective) = configuration.objective, objective.needsReference {
       total +=

@@ -82,7 +82,7 @@ struct Preparation: Sendable {
           by: try jobs.map {
             TimePlan.operations(
               model.configuration, $0.configuration,
-              try TrainingShape($0.configuration, $0.data.training))
+              try TrainingShape($0.configuration, $0.data.training), recipe.dtype.compute)
           }, threads: threads)
       isSequential = false
     }
