@@ -37,6 +37,13 @@ package struct CounterRandom: Sendable, Equatable {
     Self.mix(Self.mix(counter &* 0x9E37_79B9_7F4A_7C15 &+ key) ^ key)
   }
 
+  /// 32 random bits at `counter`, for vectors of decisions: neighbours 2k and 2k + 1 share the word that
+  /// SplitMix64 itself, from a state of `key`, gives at k. A quarter of the work of `bits`.
+  @inlinable package func word(_ counter: UInt64) -> UInt32 {
+    let both = Self.mix((counter >> 1) &* 0x9E37_79B9_7F4A_7C15 &+ key)
+    return UInt32(truncatingIfNeeded: counter & 1 == 0 ? both : both >> 32)
+  }
+
   /// Uniform in [0, 1), 53 bits.
   @inlinable package func uniform(_ counter: UInt64) -> Double {
     Double(bits(counter) >> 11) * 0x1p-53

@@ -55,6 +55,77 @@ struct CounterRandomTests {
     #expect(abs(correlation / Double(draws)) < 5.0 / 12 / Double(draws).squareRoot())
   }
 
+  /// Words are SplitMix64's own sequence, two of them to a number.
+  @Test("Words are the halves of SplitMix64's numbers")
+  func words() {
+    let random = CounterRandom(seed: 3).stream("w")
+    for n in 0..<UInt64(100) {
+      let both = CounterRandom.mix(random.key &+ n &* 0x9E37_79B9_7F4A_7C15)
+      #expect(UInt64(random.word(2 * n)) == both & 0xFFFF_FFFF)
+      #expect(UInt64(random.word(2 * n + 1)) == both >> 32)
+    }
+  }
+
+  /// How many of n entries keep both of two decisions that are independent is n p^2, give or take the
+  /// square root of n p^2 (1 - p^2) + overlaps, 2 n p^3 (1 - p) where pairs share an entry: five of it, so
+  /// that a test of 60 in a million seeds would fail. The other half of a number, neighbours in a vector,
+  /// a row, a block and a strip, other models and other tensors.
+  @Test(
+    "Decisions by words are as likely as asked and independent", arguments: [0, 42, UInt64.max])
+  func decisions(seed: UInt64) {
+    let n = 1 << 19
+    let tensor = CounterRandom(seed: seed).stream("layer.0")
+    let others = [
+      tensor.stream(1), CounterRandom(seed: seed).stream("layer.1").stream(0),
+      CounterRandom(seed: seed &+ 1).stream("layer.0").stream(0),
+    ]
+    let random = tensor.stream(0)
+    for p in [0.1, 0.5, 0.9] {
+      let limit = UInt64((p * 0x1p32).rounded(.up))
+      func kept(_ random: CounterRandom, _ count: Int) -> [Bool] {
+        (0..<count).map { UInt64(random.word(UInt64($0))) < limit }
+      }
+      let own = kept(random, n + (1 << 18))
+      let deviation = (Double(n) * p * (1 - p)).squareRoot()
+      #expect(abs(Double(own.prefix(n).count { $0 }) - Double(n) * p) < 5 * deviation)
+      let (square, cube) = (p * p, p * p * p)
+      let spread = (Double(n) * (square * (1 - square) + 2 * cube * (1 - p))).squareRoot()
+      func expectIndependent(_ other: ArraySlice<Bool>, _ what: String) {
+        let both = zip(own.prefix(n), other).count { $0 && $1 }
+        #expect(abs(Double(both) - Double(n) * square) < 5 * spread, "\(what), \(p)")
+      }
+      for lag in [1, 2, 3, 4, 7, 8, 15, 16, 17, 32, 64, 128, 896, 4864, 1 << 14, 1 << 18] {
+        expectIndependent(own[lag..<(lag + n)], "\(lag) apart")
+      }
+      for (i, other) in others.enumerated() {
+        let there = kept(other, n + 1)
+        expectIndependent(there[0..<n], "stream \(i)")
+        expectIndependent(there[1...n], "stream \(i), one on")
+      }
+    }
+  }
+
+  /// The upper and the lower half of a number, in 64 cells each: chi-square of 4095 degrees of freedom is
+  /// beyond 4095 + 5 * sqrt(2 * 4095) = 4547 for less than one seed in 100,000. So for neighbours in a
+  /// vector, whose cells come from different numbers.
+  @Test("Pairs of words fill their square evenly", arguments: [0, 42, UInt64.max])
+  func wordPairs(seed: UInt64) {
+    let random = CounterRandom(seed: seed).stream("pairs")
+    for start in [UInt64(0), 1] {
+      let pairs = 1 << 18
+      var cells = [Int](repeating: 0, count: 4096)
+      for n in 0..<UInt64(pairs) {
+        let (a, b) = (random.word(2 * n + start), random.word(2 * n + start + 1))
+        cells[Int(a >> 26) << 6 | Int(b >> 26)] += 1
+      }
+      let expected = Double(pairs) / 4096
+      let square = cells.reduce(0.0) {
+        $0 + (Double($1) - expected) * (Double($1) - expected) / expected
+      }
+      #expect(square < 4547)
+    }
+  }
+
   @Test("Integers stay below their bound and reach every value", arguments: [1, 2, 3, 10, 257])
   func integers(bound: Int) {
     let random = CounterRandom(seed: 5)

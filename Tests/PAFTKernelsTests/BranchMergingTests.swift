@@ -112,8 +112,8 @@ private struct Branches {
         var sums = [1.0, 2]
         table.merging.drawSums_bf16(
           bits.pointer, &sums, Guarded(branches.x).pointer, Guarded(branches.b).pointer, n,
-          random.key, 12_345, UInt64(density * 0x1p53))
-        let kept = (0..<n).map { random.uniform(UInt64(12_345 + $0)) < density }
+          random.key, 12_346, UInt64((density * 0x1p32).rounded(.up)))
+        let kept = (0..<n).map { Double(random.word(UInt64(12_346 + $0))) < density * 0x1p32 }
         let bytes = bits.values
         #expect(
           (0..<8 * bytes.count).allSatisfy { i in

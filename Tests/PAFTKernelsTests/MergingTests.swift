@@ -231,10 +231,12 @@ private func entries(_ name: String, _ n: Int) -> [Float] {
     let random = CounterRandom(seed: 5)
     for n in awkwardLengths {
       for density in [0, 0.001, 0.5, 0.97, 1] {
-        let limit = UInt64(density * 0x1p53)
+        let limit = UInt64((density * 0x1p32).rounded(.up))
         let bits = Guarded<UInt8>((n + 7) / 8, filledWith: 0xAA)
-        table.merging.draw_bits(bits.pointer, n, random.key, 12_345, limit)
-        let kept = (0..<n).map { i -> Bool in random.uniform(UInt64(12_345 + i)) < density }
+        table.merging.draw_bits(bits.pointer, n, random.key, 12_346, limit)
+        let kept = (0..<n).map { i -> Bool in
+          Double(random.word(UInt64(12_346 + i))) < density * 0x1p32
+        }
         let bytes = bits.values
         let found = (0..<n).map { i -> Bool in
           let byte = bytes[i / 8]
@@ -297,14 +299,15 @@ private func entries(_ name: String, _ n: Int) -> [Float] {
       }
       let random = CounterRandom(seed: 5)
       for density in [0, 0.001, 0.5, 0.97, 1] {
-        let ones = [Float](repeating: 1.5, count: n)
-        let x = Guarded(ones)
-        let limit = UInt64(density * 0x1p53)
-        table.merging.thin_f32(x.pointer, n, random.key, 12_345, limit)
-        let expected = (0..<n).map { i -> Float in
-          random.uniform(UInt64(12_345 + i)) < density ? 1.5 : 0
+        for first in [12_345, 12_346] {
+          let x = Guarded([Float](repeating: 1.5, count: n))
+          let limit = UInt64((density * 0x1p32).rounded(.up))
+          table.merging.thin_f32(x.pointer, n, random.key, first, limit)
+          let expected = (0..<n).map { i -> Float in
+            Double(random.word(UInt64(first + i))) < density * 0x1p32 ? 1.5 : 0
+          }
+          #expect(x.values == expected && x.isIntact)
         }
-        #expect(x.values == expected && x.isIntact)
       }
     }
   }

@@ -36,7 +36,7 @@ private let d2: [Float] = [2, 1, -0.9, 0.2]
       (0..<20_000).map { CounterRandom(seed: $0) }.first { random in
         masks.enumerated().allSatisfy { model, mask in
           mask.enumerated().allSatisfy { i, kept in
-            (random.stream(model).uniform(UInt64(i)) < 0.5) == kept
+            (random.stream(model).word(UInt64(i)) < 1 << 31) == kept
           }
         }
       })

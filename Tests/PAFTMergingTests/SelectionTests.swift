@@ -63,7 +63,7 @@ import Testing
         lanes: Lanes(threaded, block: block, strip: block * 8))
     }
     #expect(found[0].indices.allSatisfy { (found[0][$0] == 0) == (found[1][$0] == 0) })
-    let kept = delta.indices.map { random.stream(0).uniform(UInt64($0)) < 0.4 }
+    let kept = delta.indices.map { Double(random.stream(0).word(UInt64($0))) < 0.4 * 0x1p32 }
     #expect(found[0].indices.allSatisfy { (found[0][$0] != 0) == kept[$0] })
     let factor =
       delta.reduce(0) { $0 + Double(abs($1)) }

@@ -308,7 +308,7 @@ func merging(
     for i in 0..<n { a[i] = Float(count) }
   }
   both("cut_f32", &s, 0) { t, a, b, c in t.merging.cut_f32(a, 0.3, n) }
-  both("thin_f32", &s, 0) { t, a, b, c in t.merging.thin_f32(a, n, 77, 5, 1 << 52) }
+  both("thin_f32", &s, 0) { t, a, b, c in t.merging.thin_f32(a, n, 77, 5, 1 << 31) }
   both("collectBetween_f32", &s, 0) { t, a, b, c in
     for i in 0..<n { b[i] = i % 2 == 0 ? 1 : b[i] }
     let found = UnsafeMutablePointer<UInt32>.allocate(capacity: n + 15)
@@ -320,7 +320,7 @@ func merging(
   }
   both("draw_bits", &s, 0) { t, a, b, c in
     let bits = UnsafeMutablePointer<UInt8>.allocate(capacity: n / 8 + 1)
-    t.merging.draw_bits(bits, n, 77, 5, 1 << 52)
+    t.merging.draw_bits(bits, n, 77, 6, 1 << 31)
     t.merging.keep_f32(a, bits, n)
     bits.deallocate()
   }

@@ -12,10 +12,8 @@ extension Lanes: OptimizerVerbs {
   @inline(__always) static func draw(_ counter: UInt64, _ key: UInt64) -> Random {
     paft_draw_8(counter, key)
   }
-  @inline(__always) static func keepBelow(
-    _ v: F, _ low: Random, _ high: Random, _ limit: UInt64
-  ) -> F {
-    paft_keep_below_8(v, low, high, limit)
+  @inline(__always) static func drawWords(_ counter: UInt64, _ key: UInt64) -> Random {
+    paft_draw_words_8(counter, key)
   }
   @inline(__always) static func storeMatches(
     _ p: UnsafeMutablePointer<UInt16>, _ v: F, _ prefix: UInt32
@@ -27,9 +25,8 @@ extension Lanes: OptimizerVerbs {
   ) -> Int {
     paft_store_between_8(p, v, first, last)
   }
-  @inline(__always) static func maskBelow(_ low: Random, _ high: Random, _ limit: UInt64) -> UInt32
-  {
-    paft_mask_below_8(low, high, limit)
+  @inline(__always) static func maskBelow(_ words: Random, _ limit: UInt64) -> UInt32 {
+    paft_mask_below_8(words, limit)
   }
   @inline(__always) static func addWhereAtMost(_ sum: F, _ v: F, _ bound: F) -> F {
     paft_add_where_at_most_8(sum, v, bound)

@@ -179,16 +179,6 @@ package func drawSums_bf16<I: OptimizerVerbs>(
   sums[1] += totalWide(I.self, keptLow, keptHigh)
 }
 
-/// Which of a vector's draws, the first of them of `counter`, are below the limit.
-@_alwaysEmitIntoClient @inline(__always)
-func drawnMask<I: OptimizerVerbs>(_: I.Type, _ counter: Int, _ key: UInt64, _ limit: UInt64)
-  -> UInt32
-{
-  let counter = UInt64(truncatingIfNeeded: counter)
-  return I.maskBelow(
-    I.draw(counter, key), I.draw(counter &+ UInt64(truncatingIfNeeded: I.lanes / 2), key), limit)
-}
-
 @_alwaysEmitIntoClient @inline(__always)
 package func agree_bf16<I: OptimizerVerbs>(
   _: I.Type, _ r: UnsafeMutablePointer<UInt16>, _ x: UnsafePointer<UInt16>,

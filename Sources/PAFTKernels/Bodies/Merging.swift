@@ -359,16 +359,30 @@ package func cut_f32<I: InstructionSet>(
   }
 }
 
+/// Which of a vector's words, the first of them of the even `counter`, are below the limit.
+@_alwaysEmitIntoClient @inline(__always)
+func drawnMask<I: OptimizerVerbs>(_: I.Type, _ counter: Int, _ key: UInt64, _ limit: UInt64)
+  -> UInt32
+{
+  I.maskBelow(I.drawWords(UInt64(truncatingIfNeeded: counter), key), limit)
+}
+
+/// From an odd entry on, the first vector is one short: words come in pairs.
 @_alwaysEmitIntoClient @inline(__always)
 package func thin_f32<I: OptimizerVerbs>(
   _: I.Type, _ x: UnsafeMutablePointer<Float>, _ n: Int, _ key: UInt64, _ first: Int,
   _ limit: UInt64
 ) {
-  sweep(I.self, n) { at, count, _ in
-    let counter = UInt64(truncatingIfNeeded: first &+ at)
-    let low = I.draw(counter, key)
-    let high = I.draw(counter &+ UInt64(truncatingIfNeeded: I.lanes / 2), key)
-    I.store(x + at, I.keepBelow(I.load(x + at, count), low, high, limit), count)
+  var start = 0
+  if first & 1 == 1, n > 0 {
+    start = min(I.lanes &- 1, n)
+    let mask = drawnMask(I.self, first &- 1, key, limit) &>> 1
+    I.store(x, I.keepLanes(I.load(x, start), mask), start)
+  }
+  let (rest, next) = (x + start, first &+ start)
+  sweep(I.self, n &- start) { at, count, _ in
+    let mask = drawnMask(I.self, next &+ at, key, limit)
+    I.store(rest + at, I.keepLanes(I.load(rest + at, count), mask), count)
   }
 }
 
@@ -378,14 +392,13 @@ package func draw_bits<I: OptimizerVerbs>(
   _: I.Type, _ bits: UnsafeMutablePointer<UInt8>, _ n: Int, _ key: UInt64, _ first: Int,
   _ limit: UInt64
 ) {
-  let half = UInt64(truncatingIfNeeded: I.lanes / 2)
   var i = 0
   while i < n {
     var word: UInt32 = 0
     for part in 0..<(16 / I.lanes) {
-      let counter = UInt64(truncatingIfNeeded: first &+ i &+ part &* I.lanes)
-      let (low, high) = (I.draw(counter, key), I.draw(counter &+ half, key))
-      word |= I.maskBelow(low, high, limit) &<< UInt32(truncatingIfNeeded: part &* I.lanes)
+      let at = part &* I.lanes
+      word |=
+        drawnMask(I.self, first &+ i &+ at, key, limit) &<< UInt32(truncatingIfNeeded: at)
     }
     let left = n &- i
     if left < 16 { word &= (1 &<< UInt32(truncatingIfNeeded: left)) &- 1 }

@@ -10,8 +10,8 @@
 
   /// `CounterRandom.bits` at counter, counter + 1, …, value i of them in bits 16 * (i % 4) of i / 4.
   static func draw(_ counter: UInt64, _ key: UInt64) -> Random
-  /// The lanes whose draw's 53 upper bits are below `limit`, the others 0.
-  static func keepBelow(_ v: F, _ low: Random, _ high: Random, _ limit: UInt64) -> F
+  /// `CounterRandom.word` at counter, counter + 1, …, one for each lane, from an even counter on.
+  static func drawWords(_ counter: UInt64, _ key: UInt64) -> Random
   /// The lower halves of the lanes whose magnitude has the upper half `prefix`, in order; returns how
   /// many. All `lanes` places may be written.
   static func storeMatches(_ p: UnsafeMutablePointer<UInt16>, _ v: F, _ prefix: UInt32) -> Int
@@ -20,8 +20,8 @@
   static func storeBetween(
     _ p: UnsafeMutablePointer<UInt32>, _ v: F, _ first: UInt32, _ last: UInt32
   ) -> Int
-  /// Bit i: whether draw i's 53 upper bits are below `limit`.
-  static func maskBelow(_ low: Random, _ high: Random, _ limit: UInt64) -> UInt32
+  /// Bit i: whether word i is below `limit`, which is at most 2^32.
+  static func maskBelow(_ words: Random, _ limit: UInt64) -> UInt32
   /// sum + 1 in the lanes where v <= bound.
   static func addWhereAtMost(_ sum: F, _ v: F, _ bound: F) -> F
   /// How many lanes neither has at zero, and from bit 16 on how many of these differ in sign.

@@ -74,13 +74,13 @@ package struct MergingKernels: Sendable {
 
   /// x = 0 where |x| < floor.
   package var cut_f32: @convention(c) (_ x: Out, _ floor: Float, _ n: Int) -> Void
-  /// x[i] = 0 unless CounterRandom(key).bits(first + i) >> 11 is below `limit`, which is at most 2^53:
-  /// an entry stays with probability limit / 2^53.
+  /// x[i] = 0 unless CounterRandom(key).word(first + i) is below `limit`, which is at most 2^32: an entry
+  /// stays with probability limit / 2^32.
   package var thin_f32:
     @convention(c) (_ x: Out, _ n: Int, _ key: UInt64, _ first: Int, _ limit: UInt64) -> Void
 
-  /// The same draws as bits to keep: bit i % 8 of bits[i / 8] is set where entry i stays, and bits beyond
-  /// n in the last byte are 0.
+  /// The same draws from an even `first` on, as bits to keep: bit i % 8 of bits[i / 8] is set where entry i
+  /// stays, and bits beyond n in the last byte are 0.
   package var draw_bits:
     @convention(c) (
       _ bits: UnsafeMutablePointer<UInt8>, _ n: Int, _ key: UInt64, _ first: Int, _ limit: UInt64

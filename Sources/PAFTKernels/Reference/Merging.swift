@@ -132,7 +132,7 @@ func cut_f32(_ x: KernelTable.Out, _ floor: Float, _ n: Int) {
 
 func thin_f32(_ x: KernelTable.Out, _ n: Int, _ key: UInt64, _ first: Int, _ limit: UInt64) {
   let random = CounterRandom(rawKey: key)
-  for i in 0..<n where random.bits(UInt64(first + i)) >> 11 >= limit { x[i] = 0 }
+  for i in 0..<n where random.word(UInt64(first + i)) >= limit { x[i] = 0 }
 }
 
 func draw_bits(
@@ -141,7 +141,7 @@ func draw_bits(
   let random = CounterRandom(rawKey: key)
   for i in 0..<n {
     if i % 8 == 0 { bits[i / 8] = 0 }
-    if random.bits(UInt64(first + i)) >> 11 < limit { bits[i / 8] |= 1 << (i % 8) }
+    if random.word(UInt64(first + i)) < limit { bits[i / 8] |= 1 << (i % 8) }
   }
 }
 

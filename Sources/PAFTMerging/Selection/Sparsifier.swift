@@ -46,11 +46,11 @@ extension Sparsifier {
     guard !thinned.isEmpty else { return thinnings }
     if case .random = self {
       for i in thinned {
-        // uniform < density, asked of the 53 bits themselves; the product is exact.
+        // word / 2^32 < density, asked of the words themselves; the product is exact.
         let density = max(0, task.modelParameters[i]["density"])
         thinnings[i].random = task.random.stream(i)
-        thinnings[i].limit = UInt64((density * 0x1p53).rounded(.up))
-        // Two passes ask for the draws; remembering costs an eighth of a byte, drawing again much more.
+        thinnings[i].limit = UInt64((density * 0x1p32).rounded(.up))
+        // Two passes ask for the draws; remembering costs an eighth of a byte, drawing again some more.
         if rescale == .l1Match, task.count / 8 * thinned.count <= Self.remembered,
           blocks.lanes.block % 8 == 0
         {
@@ -228,7 +228,7 @@ struct Thinning: Sendable {
   /// Taken out of what is kept.
   var dropped: MagnitudeCut?
   var random: CounterRandom?
-  /// Draws of 53 bits below it keep their entry.
+  /// Words below it keep their entry.
   var limit: UInt64 = 0
   /// What was drawn, where it is kept.
   var drawn: DrawnBits?
