@@ -46,9 +46,12 @@ package struct Lanes {
   }
 
   /// The same on the calling thread alone, for work that is shared out above.
-  var alone: Lanes {
+  var alone: Lanes { sharing(serially) }
+
+  /// The same with work shared out by `parallel`, inside of what these share out.
+  func sharing(_ parallel: @escaping Parallel) -> Lanes {
     var copy = self
-    copy.parallel = serially
+    copy.parallel = parallel
     copy.background = nil
     return copy
   }

@@ -6,9 +6,9 @@ internal import PAFTKernels
 internal import Synchronization
 
 /// Owns the buffers and merges tensors: by blocks where the method and the models allow it, else with all
-/// operands in memory. Of those that are merged by blocks, small ones wait for each other and go side by
-/// side, one worker each, so that nobody waits for the others between the passes over a tensor; a large
-/// one is shared out.
+/// operands in memory. Those that are merged by blocks wait for each other and go side by side, so that
+/// nobody waits between the passes over a tensor, and the disk has the results of some while others are
+/// only looked at.
 final class MergeWorker {
   private let plan: MergePlan
   private let lanes: Lanes
@@ -17,8 +17,6 @@ final class MergeWorker {
   private let results: ResultWriter
   /// Tensors to be merged side by side, and the bytes of what they are made from.
   private var waiting: (jobs: [Job], bytes: Int) = ([], 0)
-  /// What the last ones were made from, by file.
-  private var used: [[TensorEntry]] = []
   /// Tensors whose writes may not have ended yet.
   private var open: (names: [String], bytes: Int) = ([], 0)
   private var base = FloatBuffer()
@@ -54,14 +52,14 @@ final class MergeWorker {
     guard tensor.isMerged else { return try writer.append(tensor.name, raw: tensor.template.bytes) }
     let job = Job(tensor: tensor, target: try writer.target(tensor.name))
     let bytes = tensor.template.count * tensor.type.size
-    if plan.streams(tensor), tensor.template.count <= Self.aloneElements {
+    if plan.streams(tensor) {
       waiting.jobs.append(job)
       waiting.bytes += tensor.entries.reduce(0) { $0 + $1.bytes.count }
       if waiting.bytes >= Self.waitingBytes { try mergeWaiting() }
     } else {
       try mergeWaiting()
       prefetch(job)
-      try add(plan.streams(tensor) ? mergeBlocks(job, lanes) : mergeWhole(job), of: tensor)
+      try add(mergeWhole(job), of: tensor)
       TensorEntry.release(tensor.entries)
     }
     open.names.append(tensor.name)
@@ -77,32 +75,25 @@ final class MergeWorker {
     open = ([], 0)
   }
 
-  /// The largest first, so that all workers end together.
+  /// The largest first: all workers end together, and the small ones fill the gaps.
   private func mergeWaiting() throws(Fault) {
     let jobs = waiting.jobs
     waiting = ([], 0)
-    let last = used
-    used = Self.byPosition(jobs.map(\.tensor.entries))
-    guard jobs.count > 1 else {
-      for entries in last { TensorEntry.release(entries) }
-      if let job = jobs.first { try add(mergeBlocks(job, lanes), of: job.tensor) }
-      return
-    }
+    guard !jobs.isEmpty else { return }
     let order = jobs.indices.sorted {
       let (a, b) = (jobs[$0].tensor.template.count, jobs[$1].tensor.template.count)
       return a != b ? a > b : $0 < $1
     }
     let ended = Mutex([Result<Findings, Fault>?](repeating: nil, count: jobs.count))
-    let alone = lanes.alone
     prefetch(jobs[order[0]])
-    lanes.forEach(last.count + jobs.count) { n in
-      guard n >= last.count else { return TensorEntry.release(last[n]) }
-      let n = n - last.count
+    Crew.run(jobs.count, lanes) { n, lanes in
       if n + 1 < order.count { prefetch(jobs[order[n + 1]]) }
+      let job = jobs[order[n]]
       let result: Result<Findings, Fault>
-      do throws(Fault) { result = .success(try mergeBlocks(jobs[order[n]], alone)) } catch {
+      do throws(Fault) { result = .success(try mergeBlocks(job, lanes)) } catch {
         result = .failure(error)
       }
+      TensorEntry.release(job.tensor.entries)
       ended.withLock { $0[order[n]] = result }
     }
     for (job, result) in zip(jobs, ended.withLock { $0 }) {
@@ -188,14 +179,7 @@ final class MergeWorker {
   /// Asks for the files' pages, should they be on the disk.
   private func prefetch(_ job: Job) { for entry in job.tensor.entries { entry.prefetch() } }
 
-  /// The first of all lists, the second of all, …: in most merges those of one file each.
-  private static func byPosition(_ lists: [[TensorEntry]]) -> [[TensorEntry]] {
-    (0..<(lists.map(\.count).max() ?? 0)).map { n in
-      lists.compactMap { $0.count > n ? $0[n] : nil }
-    }
-  }
-
-  /// From several workers at once, with lanes of their own.
+  /// From several workers at once.
   private func mergeBlocks(_ job: Job, _ lanes: Lanes) throws(Fault) -> Findings {
     guard let stream = plan.configuration.method.stream else {
       preconditionFailure("\(plan.configuration.method.name) knows no blocks")
@@ -258,12 +242,9 @@ final class MergeWorker {
     if tensor.base != nil { findings.squares = squares }
   }
 
-  /// A tensor of more is shared out: one worker would keep the others waiting at the end.
-  private static let aloneElements = 1 << 23
-
-  /// How much is merged side by side, by what it is made from, which stays mapped until the next ones are
-  /// under way: many tensors, among them small ones for the end.
-  private static let waitingBytes = 256 << 20
+  /// How much is merged side by side, by what it is made from: many tensors, so that the end, where not
+  /// everybody finds work, is short beside it, and little enough for progress to be seen.
+  private static let waitingBytes = 4 << 30
 
   /// How much of the files is mapped at a time before strips are let go one by one.
   private static let mappedBytes = 256 << 20

@@ -28,10 +28,10 @@ struct StoredBranches {
     sum[0] = Float(bitPattern: bits)
   }
 
-  /// Fills the models of a block that starts here.
-  func load(_ block: TensorBlock, _ kernels: MergingKernels) {
+  /// Fills a part of a block's models with what starts here.
+  func load(_ block: TensorBlock, at place: Int, _ count: Int, _ kernels: MergingKernels) {
     for (model, delta) in block.models.enumerated() {
-      kernels.difference_bf16(delta, self[model], base, block.count)
+      kernels.difference_bf16(delta + place, self[model], base, count)
     }
   }
 }

@@ -16,6 +16,14 @@ struct TensorBlock {
   let out: UnsafeMutablePointer<Float>
 
   var count: Int { range.count }
+
+  /// Room for other elements of the tensor, from a place in this one on.
+  func part(_ place: Int, of range: Range<Int>) -> TensorBlock {
+    TensorBlock(
+      range: range, number: number, base: base + place, models: models.map { $0 + place },
+      out: out + place)
+  }
+
   /// The models, to be read.
   var operands: [UnsafePointer<Float>] { models.map { UnsafePointer($0) } }
 }
@@ -154,24 +162,25 @@ package final class TensorBlocks {
     if let failure = failure.withLock({ $0 }) { throw failure.fault }
   }
 
-  /// Loads short ranges, for those who want an idea of the tensor: by their numbers, on the workers.
-  /// Nothing is checked. The ranges ascend.
-  func probe(_ ranges: [Range<Int>], _ body: (_ number: Int, _ block: TensorBlock) -> Void) {
-    let group = 128
+  /// Loads short ranges of one length, for those who want an idea of the tensor: some at a time, one after
+  /// the other, by the number of the first, on the workers. Nothing is checked. The ranges ascend.
+  func probe(_ ranges: [Range<Int>], _ body: (_ first: Int, _ block: TensorBlock) -> Void) {
+    guard let length = ranges.first?.count else { return }
+    let group = max(1, min(128, lanes.block / length))
     lanes.overChunks(ranges.count, of: group) { _, numbers in
       let buffers = pool.take(models, lanes.block)
       defer { pool.give(buffers) }
       // All are in no cache: asked for together, they do not wait for each other.
       if let stored { stored.touch(ranges[numbers], buffers.out) }
-      for i in numbers {
-        let block = buffers.block(ranges[i], number: 0, models)
+      let all = buffers.block(0..<numbers.count * length, number: 0, models)
+      for (place, i) in numbers.enumerated() {
         if let stored {
-          stored.from(ranges[i].lowerBound).load(block, lanes.merging)
+          stored.from(ranges[i].lowerBound).load(all, at: place * length, length, lanes.merging)
         } else {
-          _ = load(block, false, false)
+          _ = load(all.part(place * length, of: ranges[i]), false, false)
         }
-        body(i, block)
       }
+      body(numbers.lowerBound, all)
       // The pages around them were mapped too: of a large tensor all there are.
       release?(ranges[numbers.lowerBound].lowerBound..<ranges[numbers.upperBound - 1].upperBound)
     }

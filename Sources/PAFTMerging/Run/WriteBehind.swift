@@ -2,12 +2,6 @@
 
 internal import PAFTBase
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#endif
-
 /// Starts `body` on a thread of its own; what it returns waits for its end, nil where none could be
 /// started. This room makes no threads; whoever has some passes this in.
 package typealias Background = (_ body: @escaping @Sendable () -> Void) -> (() -> Void)?
@@ -43,86 +37,67 @@ final class WriteBehind {
   func drain() throws(Fault) { try queue.drain() }
 
   private final class Queue: @unchecked Sendable {
-    // Sendable: everything is read and written under the mutex.
+    // Sendable: everything is read and written under the monitor.
     /// Strips of half a megabyte: while thresholds of the next tensor are sought nothing new comes, and
     /// the disk has these.
     private static let depth = 24
 
-    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+    private let monitor = Monitor(conditions: 2)
     /// Something to write came, or the end: for one thread that waits. Something was written: for those
     /// who hand over. Woken for nothing, a thread would take a worker's core each time.
-    private let came = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
-    private let went = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    private let (came, went) = (0, 1)
     private var waiting: [Write] = []
     private var writing = 0
     private var isEnded = false
     private var failure: Fault?
 
-    init() {
-      mutex.initialize(to: pthread_mutex_t())
-      pthread_mutex_init(mutex, nil)
-      for condition in [came, went] {
-        condition.initialize(to: pthread_cond_t())
-        pthread_cond_init(condition, nil)
-      }
-    }
-
-    deinit {
-      for condition in [came, went] {
-        pthread_cond_destroy(condition)
-        condition.deallocate()
-      }
-      pthread_mutex_destroy(mutex)
-      mutex.deallocate()
-    }
-
     func add(_ write: @escaping Write) throws(Fault) {
-      pthread_mutex_lock(mutex)
-      defer { pthread_mutex_unlock(mutex) }
-      while waiting.count >= Self.depth, failure == nil { pthread_cond_wait(went, mutex) }
+      monitor.lock()
+      defer { monitor.unlock() }
+      while waiting.count >= Self.depth, failure == nil { monitor.wait(went) }
       if let failure { throw failure }
       waiting.append(write)
-      pthread_cond_signal(came)
+      monitor.signal(came)
     }
 
     func drain() throws(Fault) {
-      pthread_mutex_lock(mutex)
-      defer { pthread_mutex_unlock(mutex) }
+      monitor.lock()
+      defer { monitor.unlock() }
       while writing > 0 || (!waiting.isEmpty && failure == nil) {
-        pthread_cond_wait(went, mutex)
+        monitor.wait(went)
       }
       if let failure { throw failure }
     }
 
     func end() {
-      pthread_mutex_lock(mutex)
+      monitor.lock()
       isEnded = true
-      pthread_cond_broadcast(came)
-      pthread_mutex_unlock(mutex)
+      monitor.broadcast(came)
+      monitor.unlock()
     }
 
     /// A thread's life. After a failure nothing more is written.
     func work() {
-      pthread_mutex_lock(mutex)
+      monitor.lock()
       while true {
         if failure != nil { waiting.removeAll() }
         if waiting.isEmpty {
           if isEnded { break }
-          pthread_cond_wait(came, mutex)
+          monitor.wait(came)
           continue
         }
         let write = waiting.removeFirst()
         writing += 1
-        pthread_cond_broadcast(went)
-        pthread_mutex_unlock(mutex)
+        monitor.broadcast(went)
+        monitor.unlock()
         var found: Fault?
         do throws(Fault) { try write() } catch { found = error }
-        pthread_mutex_lock(mutex)
+        monitor.lock()
         writing -= 1
         if failure == nil { failure = found }
-        pthread_cond_broadcast(went)
+        monitor.broadcast(went)
       }
-      pthread_mutex_unlock(mutex)
+      monitor.unlock()
     }
   }
 }

@@ -17,7 +17,8 @@ struct MagnitudeCut {
     let pool: BlockPool
     /// Calls its argument for every strip, or for that of one number, on the workers.
     let strips: (_ only: Int?, _ body: (Strip) -> Void) -> Void
-    /// Calls its argument for each of these short ranges, by its number and on the workers.
+    /// Calls its argument for these short ranges of one length, some at a time one after the other, by the
+    /// number of the first and on the workers.
     let probe: (_ ranges: [Range<Int>], _ body: Step) -> Void
   }
   struct Strip {
@@ -77,7 +78,7 @@ struct MagnitudeCut {
   }
 
   /// One cut of a series (by its position) of `count` entries, or `k` at least that: everything.
-  /// - Parameter guesses: whether a sample may spare a pass; the cuts are the same.
+  /// - Parameter guesses: whether a sample may spare a pass, and sorting of few both; the cuts are the same.
   static func find(
     _ wanted: [(series: Int, keep: Int)], in all: Series, guesses: Bool = true
   ) -> [MagnitudeCut] {
@@ -95,6 +96,19 @@ struct MagnitudeCut {
       return MagnitudeCut(
         threshold: threshold,
         equals: Self.equals(threshold, wanted[i].series, strips, keeping: rest, in: all))
+    }
+    if guesses, all.count <= few {
+      let strips = sizes(in: all)
+      for i in open {
+        let (series, keep) = wanted[i]
+        let sorted = strips.flatMap { $0[series] }.sorted(by: >)
+        let threshold = sorted[keep - 1]
+        let above = sorted.prefix { $0 > threshold }.count
+        cuts[i] = cut(
+          i, threshold, keeping: keep - above, of: sorted.count { $0 == threshold }
+        ) { strip in strips[strip][series].count { $0 == threshold } }
+      }
+      return cuts
     }
     if guesses, let found = MagnitudeGuess(open.map { wanted[$0] }, in: all)?.thresholds {
       for (i, place) in zip(open, found) {
@@ -125,6 +139,26 @@ struct MagnitudeCut {
       }
     }
     return cuts
+  }
+
+  /// Entries that are sorted in less time than it takes to clear tables.
+  private static let few = 1 << 12
+
+  /// The magnitudes of every series in every strip, as bits.
+  private static func sizes(in all: Series) -> [[[UInt32]]] {
+    let strips = Mutex(
+      [[[UInt32]]](repeating: [], count: Lanes.chunks(all.count, of: all.lanes.strip)))
+    all.strips(nil) { strip in
+      var sizes: [[UInt32]] = []
+      strip.visit { _, count, values in
+        if sizes.isEmpty { sizes = values.map { _ in [] } }
+        for (n, x) in values.enumerated() {
+          sizes[n] += (0..<count).map { x[$0].bitPattern & 0x7FFF_FFFF }
+        }
+      }
+      strips.withLock { $0[strip.number] = sizes }
+    }
+    return strips.withLock { $0 }
   }
 
   /// From the largest bin down to the one that holds the wanted entry, and how many of it are wanted.

@@ -85,9 +85,9 @@ struct MagnitudeGuess {
       UnsafeMutablePointer<Float>.allocate(capacity: number * stretch)
     }
     defer { for sample in samples { sample.deallocate() } }
-    all.probe(ranges) { part, count, values in
+    all.probe(ranges) { first, count, values in
       for (sample, s) in zip(samples, series) {
-        (sample + part * stretch).update(from: values[s], count: count)
+        (sample + first * stretch).update(from: values[s], count: count)
       }
     }
     var brackets: [ClosedRange<UInt32>] = []
@@ -108,13 +108,11 @@ struct MagnitudeGuess {
     lanes.merging.histogram_f32(&table, sample, total)
     let rank = density * Double(total)
     let center = MagnitudeCut.descend(table, table.count, max(1, Int(rank))).bin
-    let bound = Float(bitPattern: UInt32(center) << 16)
+    // The largest value that is not of it or above.
+    let below = Float(bitPattern: UInt32(center) << 16).nextDown
     var (sum, squares) = (0.0, 0.0)
     for part in 0..<number {
-      var above = 0
-      for i in part &* stretch..<(part &+ 1) &* stretch {
-        above &+= sample[i].magnitude >= bound ? 1 : 0
-      }
+      let above = lanes.merging.countBeyond_f32(sample + part * stretch, below, stretch)
       sum += Double(above)
       squares += Double(above) * Double(above)
     }
