@@ -63,7 +63,7 @@ package struct Lanes {
     count / size + (count % size == 0 ? 0 : 1)
   }
 
-  func forEach(_ count: Int, _ body: (Int) -> Void) {
+  package func forEach(_ count: Int, _ body: (Int) -> Void) {
     if count == 1 { body(0) } else if count > 1 { parallel(count, body) }
   }
 

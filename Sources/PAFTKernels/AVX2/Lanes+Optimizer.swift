@@ -35,6 +35,12 @@ extension Lanes: OptimizerVerbs {
   @inline(__always) static func keepLanes(_ v: F, _ bits: UInt32) -> F {
     paft_keep_lanes_8(v, bits)
   }
+  @inline(__always) static func addKeptLow(_ sum: Wide, _ v: F, _ bits: UInt32) -> Wide {
+    paft_add_kept_low_8(sum, v, bits)
+  }
+  @inline(__always) static func addKeptHigh(_ sum: Wide, _ v: F, _ bits: UInt32) -> Wide {
+    paft_add_kept_high_8(sum, v, bits)
+  }
   @inline(__always) static func noiseLow(_ bits: Random) -> Noise {
     paft_noise_low_8(bits)
   }

@@ -141,11 +141,10 @@ package func drawSums_bf16<I: OptimizerVerbs>(
       let at = i &+ slot &* I.lanes
       let mask = drawnMask(I.self, first &+ at, key, limit)
       let size = I.abs(delta_bf16(I.self, x, b, at, I.lanes))
-      let kept = I.keepLanes(size, mask)
       low[slot] = I.addWide(I.widenLow(size), low[slot])
       high[slot] = I.addWide(I.widenHigh(size), high[slot])
-      keptLow[slot] = I.addWide(I.widenLow(kept), keptLow[slot])
-      keptHigh[slot] = I.addWide(I.widenHigh(kept), keptHigh[slot])
+      keptLow[slot] = I.addKeptLow(keptLow[slot], size, mask)
+      keptHigh[slot] = I.addKeptHigh(keptHigh[slot], size, mask)
       word |= UInt64(mask) &<< UInt64(truncatingIfNeeded: slot &* I.lanes)
     }
     for byte in 0..<(I.lanes / 2) {
@@ -159,11 +158,10 @@ package func drawSums_bf16<I: OptimizerVerbs>(
   while i < n {
     let mask = drawnMask(I.self, first &+ i, key, limit)
     let size = I.abs(delta_bf16(I.self, x, b, i, min(I.lanes, n &- i)))
-    let kept = I.keepLanes(size, mask)
     low[0] = I.addWide(I.widenLow(size), low[0])
     high[0] = I.addWide(I.widenHigh(size), high[0])
-    keptLow[0] = I.addWide(I.widenLow(kept), keptLow[0])
-    keptHigh[0] = I.addWide(I.widenHigh(kept), keptHigh[0])
+    keptLow[0] = I.addKeptLow(keptLow[0], size, mask)
+    keptHigh[0] = I.addKeptHigh(keptHigh[0], size, mask)
     word |= UInt64(mask) &<< UInt64(truncatingIfNeeded: i &- start)
     i &+= I.lanes
   }
@@ -187,19 +185,47 @@ package func agree_bf16<I: OptimizerVerbs>(
   _ keptX: UnsafePointer<UInt8>?, _ keptY: UnsafePointer<UInt8>?, _ normalize: Int,
   _ lambda: Float, _ limit: Float, _ squares: UnsafeMutablePointer<Double>, _ n: Int
 ) -> Int {
+  // Cuts come without factors, draws without cuts: what does nothing is left out.
+  let hasFloors = floors[0] > 0 || floors[1] > 0
+  let hasFactors = factors[0] != 1 || factors[1] != 1
+  let (xFloor, yFloor) = (I.splat(floors[0]), I.splat(floors[1]))
+  let (xFactor, yFactor) = (I.splat(factors[0]), I.splat(factors[1]))
   if let keptX, let keptY {
+    func isKept(_ i: Int) -> (Bool, Bool) {
+      let shift = UInt8(truncatingIfNeeded: i & 7)
+      return (keptX[i / 8] &>> shift & 1 == 1, keptY[i / 8] &>> shift & 1 == 1)
+    }
+    if !hasFloors {
+      return agree_bf16(
+        I.self, r, x, y, b, w, votes, floors, factors, normalize, lambda, limit, squares, n,
+        entryX: { I.mul(I.keepLanes($0, keptBits(I.self, keptX, $1)), xFactor) },
+        entryY: { I.mul(I.keepLanes($0, keptBits(I.self, keptY, $1)), yFactor) }, isKept: isKept)
+    }
     return agree_bf16(
       I.self, r, x, y, b, w, votes, floors, factors, normalize, lambda, limit, squares, n,
-      keepX: { I.keepLanes($0, keptBits(I.self, keptX, $1)) },
-      keepY: { I.keepLanes($0, keptBits(I.self, keptY, $1)) },
-      isKept: { i in
-        let shift = UInt8(truncatingIfNeeded: i & 7)
-        return (keptX[i / 8] &>> shift & 1 == 1, keptY[i / 8] &>> shift & 1 == 1)
-      })
+      entryX: {
+        I.mul(I.keepLanes(cut(I.self, $0, xFloor), keptBits(I.self, keptX, $1)), xFactor)
+      },
+      entryY: {
+        I.mul(I.keepLanes(cut(I.self, $0, yFloor), keptBits(I.self, keptY, $1)), yFactor)
+      }, isKept: isKept)
+  }
+  if !hasFactors {
+    return agree_bf16(
+      I.self, r, x, y, b, w, votes, floors, factors, normalize, lambda, limit, squares, n,
+      entryX: { d, _ in cut(I.self, d, xFloor) }, entryY: { d, _ in cut(I.self, d, yFloor) },
+      isKept: { _ in (true, true) })
   }
   return agree_bf16(
     I.self, r, x, y, b, w, votes, floors, factors, normalize, lambda, limit, squares, n,
-    keepX: { v, _ in v }, keepY: { v, _ in v }, isKept: { _ in (true, true) })
+    entryX: { d, _ in I.mul(cut(I.self, d, xFloor), xFactor) },
+    entryY: { d, _ in I.mul(cut(I.self, d, yFloor), yFactor) }, isKept: { _ in (true, true) })
+}
+
+/// The lanes of at least this magnitude, the others 0.
+@_alwaysEmitIntoClient @inline(__always)
+func cut<I: InstructionSet>(_: I.Type, _ v: I.F, _ floor: I.F) -> I.F {
+  I.whereGreater(floor, I.abs(v), I.splat(0), v)
 }
 
 /// The bits of the vector at `at`, from bit 0 on.
@@ -223,14 +249,12 @@ func agree_bf16<I: OptimizerVerbs>(
   _ y: UnsafePointer<UInt16>, _ b: UnsafePointer<UInt16>, _ w: UnsafePointer<Float>,
   _ votes: UnsafePointer<Float>, _ floors: UnsafePointer<Float>, _ factors: UnsafePointer<Float>,
   _ normalize: Int, _ lambda: Float, _ limit: Float, _ squares: UnsafeMutablePointer<Double>,
-  _ n: Int, keepX: (I.F, _ at: Int) -> I.F, keepY: (I.F, _ at: Int) -> I.F,
+  _ n: Int, entryX: (I.F, _ at: Int) -> I.F, entryY: (I.F, _ at: Int) -> I.F,
   isKept: (_ i: Int) -> (Bool, Bool)
 ) -> Int {
   let (zero, one, minusOne) = (I.splat(0), I.splat(1), I.splat(-1))
   let (xWeight, yWeight) = (I.splat(w[0]), I.splat(w[1]))
   let (xVotes, yVotes) = (I.splat(votes[0]), I.splat(votes[1]))
-  let (xFloor, yFloor) = (I.splat(floors[0]), I.splat(floors[1]))
-  let (xFactor, yFactor) = (I.splat(factors[0]), I.splat(factors[1]))
   let (scale, bound) = (I.splat(lambda), I.splat(limit))
   // Dividing by a power of two is multiplying by its inverse, bit for bit, and takes a tenth of the time.
   let isExact = hasInverse(votes[0]) && hasInverse(votes[1]) && hasInverse(votes[0] + votes[1])
@@ -238,15 +262,14 @@ func agree_bf16<I: OptimizerVerbs>(
   let bothInverse = I.splat(1 / (votes[0] + votes[1]))
   var low = InlineArray<2, I.Wide>(repeating: I.zeroWide())
   var high = InlineArray<2, I.Wide>(repeating: I.zeroWide())
-  var beyond = zero
+  var within = zero
   var i = 0
   while i &+ 2 &* I.lanes <= n {
     prefetchBranches(I.self, x, y, b, i)
     for slot in 0..<2 {
       let at = i &+ slot &* I.lanes
       let (dx, dy, base) = deltas_bf16(I.self, x, y, b, at)
-      let xEntry = I.mul(keepX(I.whereGreater(xFloor, I.abs(dx), zero, dx), at), xFactor)
-      let yEntry = I.mul(keepY(I.whereGreater(yFloor, I.abs(dy), zero, dy), at), yFactor)
+      let (xEntry, yEntry) = (entryX(dx, at), entryY(dy, at))
       let (xVote, yVote) = (I.mul(xVotes, xEntry), I.mul(yVotes, yEntry))
       let sign = I.whereGreater(zero, I.add(xVote, yVote), minusOne, one)
       let (xSide, ySide) = (I.mul(xVote, sign), I.mul(yVote, sign))
@@ -266,12 +289,12 @@ func agree_bf16<I: OptimizerVerbs>(
       low[slot] = I.fmaWide(I.widenLow(value), I.widenLow(value), low[slot])
       high[slot] = I.fmaWide(I.widenHigh(value), I.widenHigh(value), high[slot])
       let result = I.add(value, base)
-      beyond = I.add(beyond, I.whereAtMost(I.abs(result), bound, zero, one))
+      within = I.addWhereAtMost(within, I.abs(result), bound)
       I.storeBF16(r + at, result)
     }
     i &+= 2 &* I.lanes
   }
-  var found = Int(I.sum(beyond))
+  var found = i &- Int(I.sum(within))
   var sum = I.sumWide(I.addWide(I.addWide(low[0], high[0]), I.addWide(low[1], high[1])))
   while i < n {
     let (dx, dy, kept) = (delta_bf16(x, b, i), delta_bf16(y, b, i), isKept(i))

@@ -319,20 +319,19 @@ func collectBetween<I: OptimizerVerbs>(
   _ first: UInt32, _ last: UInt32, vector: (_ at: Int) -> I.F, value: (_ i: Int) -> Float
 ) -> Int {
   let bound = I.splat(Float(bitPattern: last << 16 | 0xFFFF))
-  let (zero, one) = (I.splat(0), I.splat(1))
-  var beyond = InlineArray<4, I.F>(repeating: zero)
+  var within = InlineArray<4, I.F>(repeating: I.splat(0))
   var total = 0
   var i = 0
   while i &+ 4 &* I.lanes <= n {
     for slot in 0..<4 {
       let v = vector(i &+ slot &* I.lanes)
-      beyond[slot] = I.add(beyond[slot], I.whereGreater(I.abs(v), bound, one, zero))
+      within[slot] = I.addWhereAtMost(within[slot], I.abs(v), bound)
       total &+= I.storeBetween(found + total, v, first, last)
     }
     i &+= 4 &* I.lanes
   }
-  let sum = I.add(I.add(beyond[0], beyond[1]), I.add(beyond[2], beyond[3]))
-  above[0] &+= Int(I.sum(sum))
+  let sum = I.add(I.add(within[0], within[1]), I.add(within[2], within[3]))
+  above[0] &+= i &- Int(I.sum(sum))
   while i < n {
     let size = value(i).bitPattern & 0x7FFF_FFFF
     if size >> 16 > last {

@@ -28,6 +28,9 @@
   static func signs(_ a: F, _ b: F) -> UInt32
   /// The lanes whose bits are set, the others 0.
   static func keepLanes(_ v: F, _ bits: UInt32) -> F
+  /// sum + `widenLow` or `widenHigh` of these lanes.
+  static func addKeptLow(_ sum: Wide, _ v: F, _ bits: UInt32) -> Wide
+  static func addKeptHigh(_ sum: Wide, _ v: F, _ bits: UInt32) -> Wide
   static func noiseLow(_ bits: Random) -> Noise
   static func noiseHigh(_ bits: Random) -> Noise
   /// To BF16, up with the probability of the bits that are lost.

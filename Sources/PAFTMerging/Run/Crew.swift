@@ -3,7 +3,7 @@
 /// Workers with a list of jobs. Each takes the next one until there is none, and then helps those who are
 /// still at theirs: what these share out (`share`) is done by all who have nothing else to do. So nobody
 /// waits between the passes of a job, and nobody goes before all are done.
-final class Crew: @unchecked Sendable {
+package final class Crew: @unchecked Sendable {
   // Sendable: everything that changes is read and written under the monitor.
   private let monitor = Monitor()
   private let jobs: Int
@@ -33,7 +33,7 @@ final class Crew: @unchecked Sendable {
 
   /// Runs `job(0) … job(count - 1)` on the workers of `lanes`, begun in this order; what a job does with
   /// the lanes it is given is done by all who are free.
-  static func run(_ count: Int, _ lanes: Lanes, _ job: (Int, Lanes) -> Void) {
+  package static func run(_ count: Int, _ lanes: Lanes, _ job: (Int, Lanes) -> Void) {
     let crew = Crew(count)
     let shared = lanes.sharing { crew.share($0, $1) }
     lanes.forEach(calls) { _ in crew.work { job($0, shared) } }

@@ -60,7 +60,7 @@ struct MagnitudeGuess {
   private static let fewest = 1 << 16
   /// More than this share of all entries between: a histogram of everything costs no more.
   private static let mostBetween = 0.25
-  /// Upper halves in a bracket at most; each is a table of 256 kB for every worker.
+  /// Upper halves in a bracket at most, below 32: each is 256 kB of a table for every worker.
   private static let widest = 24
   /// Stretches in a sample at least: half of a wide distribution is then known within 1.2 percent, some
   /// ten upper halves. Fewer cost many tensors the second pass.
@@ -141,26 +141,33 @@ struct MagnitudeGuess {
 
   /// Counts of one bracket for one worker, all zero between strips.
   fileprivate final class Table {
-    // On huge pages: what is touched lies all over them.
-    private let memory = HugePages(widest << 18)
+    // What is touched may lie all over it.
+    private let memory = HugePages(MemoryLayout<UInt32>.stride << 21)
     private let counts: UnsafeMutablePointer<UInt32>
     private var touched: [UInt32] = []
 
-    init() { counts = memory.start.bindMemory(to: UInt32.self, capacity: widest << 16) }
+    init() { counts = memory.start.bindMemory(to: UInt32.self, capacity: 1 << 21) }
+
+    /// The lowest bits count most: deltas of BF16 models seldom have any, and their counts lie in a few
+    /// kilobytes, where by size they would be one to a page.
+    private static func place(_ offset: UInt32) -> Int {
+      Int((offset & 0xFF) << 13 | offset >> 8)
+    }
 
     func add(_ sizes: UnsafePointer<UInt32>, _ count: Int, from bracket: ClosedRange<UInt32>) {
       let lower = bracket.lowerBound << 16
       for i in 0..<count {
         let offset = sizes[i] &- lower
-        let before = counts[Int(offset)]
+        let place = Self.place(offset)
+        let before = counts[place]
         if before == 0 { touched.append(offset) }
-        counts[Int(offset)] = before &+ 1
+        counts[place] = before &+ 1
       }
     }
 
     func take() -> [(offset: UInt32, count: UInt32)] {
-      let found = touched.map { offset in (offset: offset, count: counts[Int(offset)]) }
-      for offset in touched { counts[Int(offset)] = 0 }
+      let found = touched.map { offset in (offset: offset, count: counts[Self.place(offset)]) }
+      for offset in touched { counts[Self.place(offset)] = 0 }
       touched.removeAll(keepingCapacity: true)
       return found
     }
