@@ -23,7 +23,7 @@ import PAFTMachine
 package enum IntegerGEMM {
   static let sliceDepth = 4096
   static let blockRows = 258
-  static let aheadRows = 24
+  static let aheadRows = 96
   static let aheadTurns = 4
 
   /// - Parameter tail: an adapter's product, added to each part of C while it lies in the caches,
@@ -127,44 +127,66 @@ package enum IntegerGEMM {
       _ parts: Parts?
     ) {
       let count = min(depth, a.k - k0)
+      let bytes = count * b.tile.width(b.columns(of: panel))
+      // Slices, and panels, follow each other in memory.
+      var wanted = Wanted(
+        first: UnsafeRawPointer(b.address(panel: panel, from: k0)) + bytes, step: 0, lines: 0,
+        panels: 0)
+      if let parts {
+        if k0 == 0 {
+          let asked = parts.range.clamped(to: panels)
+          wanted = Wanted(
+            first: parts.first + (asked.lowerBound - parts.range.lowerBound) * parts.stride,
+            step: parts.stride, lines: parts.bytes / GEMM.lineBytes, panels: asked.count)
+        }
+      } else if panels.count == 1 && a.rows(of: panels.lowerBound) <= 4 {
+        wanted.first += 4 * IntegerGEMM.aheadTurns * b.tile.width(b.columns(of: panel)) - bytes
+        // As many as the loop takes: there are few rows.
+        wanted.lines = bytes / GEMM.lineBytes * a.tile.rows
+        wanted.panels = 1
+      } else {
+        wanted.panels = min(panels.count, IntegerGEMM.aheadRows / a.tile.rows)
+        wanted.step = bytes / wanted.panels
+        wanted.lines = (wanted.step + GEMM.lineBytes - 1) / GEMM.lineBytes
+      }
+      let middle = panels.lowerBound + wanted.panels
+      if wanted.panels > 0 {
+        strip(panels.lowerBound..<middle, of: panels, panel, k0, count, sums, wanted)
+      }
+      if middle < panels.upperBound {
+        wanted.lines = 0
+        strip(middle..<panels.upperBound, of: panels, panel, k0, count, sums, wanted)
+      }
+    }
+
+    /// What the first `panels` tiles of a strip ask for: `lines` lines from `first` on, `step` bytes
+    /// further on beside each panel of A.
+    private struct Wanted {
+      var first: UnsafeRawPointer
+      var step: Int
+      var lines: Int
+      var panels: Int
+    }
+
+    /// A slice of some panels of a block.
+    @inline(__always)
+    private func strip(
+      _ panels: Range<Int>, of block: Range<Int>, _ panel: Int, _ k0: Int, _ count: Int,
+      _ sums: UnsafeMutablePointer<Int32>, _ wanted: Wanted
+    ) {
       let isLast = k0 + count == a.k
       let columns = b.columns(of: panel)
       let width = b.tile.width(columns)
       let origin = panel * b.tile.columns
-      let pb = b.address(panel: panel, from: k0)
-      let first = panels.lowerBound * a.tile.rows
-      let rows = min(panels.upperBound * a.tile.rows, a.m) - first
-      for index in panels {
-        let row = index * a.tile.rows - first
-        let kept = sums + row * width
-        var ahead = UnsafeRawPointer(pb)
-        var step = 0
-        if let parts {
-          if k0 == 0 && parts.range.contains(index) {
-            ahead = parts.first + (index - parts.range.lowerBound) * parts.stride
-            step = (parts.bytes * 4 + count - 1) / max(1, count)
-          }
-        } else {
-          // Slices, and panels, follow each other in memory. In quarters: whole lines at a step.
-          let from = quarters(before: row, of: rows)
-          let to = quarters(before: row + a.tile.rows, of: rows)
-          ahead +=
-            rows <= 4
-            ? 4 * IntegerGEMM.aheadTurns * width : count * width + from * count * width / 4
-          step = (to - from) * width
-        }
-        table.integer.multiply_u8s8(
-          a.address(panel: index, from: k0), pb, count, k0 == 0 ? b.compensation + origin : kept,
-          k0 == 0 ? 0 : width, isLast ? nil : kept, c.row(first + row) + origin, c.stride,
-          a.rows(of: index), columns, a.scales + (first + row), columnScale.map { $0 + origin },
-          bias.map { $0 + origin }, accumulate, ahead, step)
-      }
-    }
-
-    /// How much of the next slice the rows before `row` have prefetched.
-    @inline(__always) private func quarters(before row: Int, of rows: Int) -> Int {
-      let all = min(rows, IntegerGEMM.aheadRows)
-      return 4 * min(row, all) / all
+      let row = panels.lowerBound * a.tile.rows
+      let rows = min(panels.upperBound * a.tile.rows, a.m) - row
+      let kept = sums + (panels.lowerBound - block.lowerBound) * a.tile.rows * width
+      table.integer.strip_u8s8(
+        a.address(panel: panels.lowerBound, from: k0), a.tile.padded(a.k) * a.tile.rows,
+        b.address(panel: panel, from: k0), count, k0 == 0 ? b.compensation + origin : kept,
+        k0 == 0 ? 0 : width, isLast ? nil : kept, c.row(row) + origin, c.stride, rows, columns,
+        a.scales + row, columnScale.map { $0 + origin }, bias.map { $0 + origin }, accumulate,
+        wanted.first, wanted.step, wanted.lines)
     }
   }
 

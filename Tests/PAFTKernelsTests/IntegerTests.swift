@@ -17,7 +17,7 @@ import Testing
   private func panel<T: ExpressibleByIntegerLiteral>(
     _ k: Int, width: Int, valid: Int, group: Int, padded: Int, fill: T,
     _ value: (_ p: Int, _ index: Int) -> T
-  ) -> Guarded<T> {
+  ) -> [T] {
     var bytes: [T] = []
     for first in stride(from: 0, to: padded, by: group) {
       for index in 0..<width {
@@ -26,22 +26,41 @@ import Testing
         }
       }
     }
-    return Guarded(bytes)
+    return bytes
   }
 
   private func left(
     _ tile: Tile, _ k: Int, valid: Int, fill: UInt8, _ value: (_ p: Int, _ row: Int) -> UInt8
   ) -> Guarded<UInt8> {
-    panel(
-      k, width: tile.rows, valid: valid, group: tile.depth, padded: tile.padded(k), fill: fill,
-      value)
+    Guarded(
+      panel(
+        k, width: tile.rows, valid: valid, group: tile.depth, padded: tile.padded(k), fill: fill,
+        value))
+  }
+
+  /// Panels of so many rows together, `apart` bytes between them.
+  private func left(
+    _ tile: Tile, _ k: Int, rows: Int, apart: Int, fill: UInt8,
+    _ value: (_ p: Int, _ row: Int) -> UInt8
+  ) -> Guarded<UInt8> {
+    var bytes: [UInt8] = []
+    for first in stride(from: 0, to: rows, by: tile.rows) {
+      if first > 0 { bytes += [UInt8](repeating: fill, count: apart) }
+      bytes += panel(
+        k, width: tile.rows, valid: min(tile.rows, rows - first), group: tile.depth,
+        padded: tile.padded(k), fill: fill
+      ) { value($0, first + $1) }
+    }
+    return Guarded(bytes)
   }
 
   private func right(
     _ tile: Tile, _ k: Int, valid: Int, _ value: (_ p: Int, _ column: Int) -> Int8
   ) -> Guarded<Int8> {
-    panel(
-      k, width: tile.width(valid), valid: valid, group: 4, padded: tile.padded(k), fill: 0, value)
+    Guarded(
+      panel(
+        k, width: tile.width(valid), valid: valid, group: 4, padded: tile.padded(k), fill: 0,
+        value))
   }
 
   // MARK: products
@@ -62,9 +81,11 @@ import Testing
     let (a, b) = (Self.unsigned("a", c.rows * c.k), Self.signed("b", c.columns * c.k))
     let width = tile.width(c.columns)
     // Whatever stands in A beside B's zeros must not matter.
-    let pa = left(tile, c.k, valid: c.rows, fill: 201) { a[$1 * c.k + $0] }
+    let pa = left(tile, c.k, rows: c.rows, apart: 64, fill: 201) { a[$1 * c.k + $0] }
+    let stride = tile.padded(c.k) * tile.rows + 64
+    let whole = (c.rows + tile.rows - 1) / tile.rows * tile.rows
     let pb = right(tile, c.k, valid: c.columns) { b[$1 * c.k + $0] }
-    let starts = Draw("start").floats((c.carried ? tile.rows : 1) * width, size: 0x1p20)
+    let starts = Draw("start").floats((c.carried ? whole : 1) * width, size: 0x1p20)
     let start = Guarded(starts.map { Int32($0) })
     let ldc = c.columns + 3
     let result = Draw("c").matrix(c.rows, c.columns, stride: ldc)
@@ -72,13 +93,13 @@ import Testing
     let rowScale = Guarded(Draw("row").floats(c.rows))
     let columnScale = Guarded(Draw("column").floats(c.columns))
     let bias = Guarded(Draw("bias").floats(c.columns, size: 1e4))
-    let kept = Guarded<Int32>(tile.rows * width, filledWith: 0)
+    let kept = Guarded<Int32>(whole * width, filledWith: 0)
     func run(partial: UnsafeMutablePointer<Int32>?) {
-      table.integer.multiply_u8s8(
-        pa.pointer, pb.pointer, c.k, start.pointer, c.carried ? width : 0, partial,
+      table.integer.strip_u8s8(
+        pa.pointer, stride, pb.pointer, c.k, start.pointer, c.carried ? width : 0, partial,
         result.pointer, ldc, c.rows, c.columns, rowScale.pointer,
         c.scaled ? columnScale.pointer : nil, c.biased ? bias.pointer : nil, c.accumulate,
-        pb.pointer, 4 * width)
+        pb.pointer, 4 * width, 100)
     }
     run(partial: kept.pointer)
     #expect(result.values.map(\.bitPattern) == before.map(\.bitPattern), "C was written early")
@@ -137,6 +158,21 @@ import Testing
   }
 
   @Test(
+    "So is a strip of several panels, far apart", arguments: KernelTable.availableOrEmulated)
+  func strip(table: KernelTable) {
+    let tile = table.integer.tile
+    for rows in [tile.rows + 1, 2 * tile.rows, 3 * tile.rows + 2] {
+      for columns in [1, tile.lanes + 1, tile.columns] {
+        // Beyond twice 48 quads C is prefetched row by row.
+        for k in [5, 127, 383, 389, 516] {
+          check(table, Case(rows: rows, columns: columns, k: k, scaled: true, biased: true))
+          check(table, Case(rows: rows, columns: columns, k: k, carried: true, accumulate: 1))
+        }
+      }
+    }
+  }
+
+  @Test(
     "The largest sums neither saturate nor overflow", arguments: KernelTable.availableOrEmulated)
   func extremes(table: KernelTable) {
     let tile = table.integer.tile
@@ -149,9 +185,9 @@ import Testing
         table.integer.compensation_s8(start.pointer, pb.pointer, columns, k)
         let sums = Guarded<Int32>(tile.rows * columns, filledWith: 0)
         let one = Guarded<Float>(tile.rows, filledWith: 1)
-        table.integer.multiply_u8s8(
-          pa.pointer, pb.pointer, k, start.pointer, 0, sums.pointer, one.pointer, 0, tile.rows,
-          columns, one.pointer, nil, nil, 0, pb.pointer, 0)
+        table.integer.strip_u8s8(
+          pa.pointer, 0, pb.pointer, k, start.pointer, 0, sums.pointer, one.pointer, 0, tile.rows,
+          columns, one.pointer, nil, nil, 0, pb.pointer, 0, 0)
         #expect(sums.values.allSatisfy { Int($0) == k * x * w }, "\(table.name) \(k) \(x) \(w)")
         Pool.current.drain()
       }

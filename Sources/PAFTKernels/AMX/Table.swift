@@ -69,11 +69,17 @@ private func install(_ gemm: inout GEMMKernels) {
 
 private func install(_ integer: inout IntegerKernels) {
   integer.tile = Tile(rows: matrixTile, columns: matrixTile, lanes: Lanes.lanes, depth: 64)
-  integer.multiply_u8s8 = {
-    multiplyMatrixTile_u8s8(
-      Tiles.self, Lanes.self,
-      IntegerTileCall(
-        $0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15))
+  integer.strip_u8s8 = {
+    var call = IntegerTileCall(
+      $0, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $17)
+    let width = (call.columns &+ Lanes.lanes &- 1) / Lanes.lanes &* Lanes.lanes
+    while call.rows > 0 {
+      let rows = call.rows
+      call.rows = rows < matrixTile ? rows : matrixTile
+      multiplyMatrixTile_u8s8(Tiles.self, Lanes.self, call)
+      call.rows = rows
+      call.advance(matrixTile, $1, width, $16)
+    }
   }
   integer.quantizeA_u8 = { quantizeMatrixA_u8(Lanes.self, $0, $1, $2, $3, $4, $5, $6) }
   integer.quantizeNormA_u8 = {

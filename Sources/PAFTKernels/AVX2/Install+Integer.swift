@@ -7,9 +7,10 @@ import PAFTKernelInterface
 /// `Install.swift`; `multiply_u8s8` is each module's own choice of tiles.
 func install(_ integer: inout IntegerKernels) {
   integer.tile = Tile(rows: panelRows, columns: integerColumns, lanes: Lanes.lanes, depth: 4)
-  integer.multiply_u8s8 = {
-    multiply_u8s8(
-      IntegerTileCall($0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15))
+  integer.strip_u8s8 = {
+    strip_u8s8(
+      IntegerTileCall(
+        $0, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $17), $1, $16)
   }
   integer.quantizeA_u8 = { quantizeA_u8(Lanes.self, $0, $1, $2, $3, $4, $5, $6) }
   integer.quantizeNormA_u8 = {
@@ -20,4 +21,14 @@ func install(_ integer: inout IntegerKernels) {
   integer.packB_s8 = { packB_s8(Lanes.self, $0, $1, $2, $3, $4, $5) }
   integer.turnB_s8 = { turnB_s8(Lanes.self, $0, $1, $2, $3, $4) }
   integer.compensation_s8 = { compensation_s8(Lanes.self, $0, $1, $2, $3) }
+}
+
+/// Panel after panel.
+private func strip_u8s8(_ first: IntegerTileCall, _ stride: Int, _ step: Int) {
+  var call = first
+  let width = (call.columns &+ Lanes.lanes &- 1) / Lanes.lanes &* Lanes.lanes
+  while call.rows > 0 {
+    multiply_u8s8(call)
+    call.advance(panelRows, stride, width, step)
+  }
 }

@@ -138,10 +138,7 @@ package func step_bf16<I: InstructionSet, let R: Int, let C: Int>(
   b += 2 &* C &* I.lanes
 }
 
-/// The tile: `steps` steps over k, then C. Every step asks for C lines besides: first for what the
-/// caller wants next, evenly, then for C shortly before its sums are done, then for what is there
-/// already, which costs load slots of which there are plenty. Spread like this, because a burst of
-/// misses keeps the operands waiting.
+/// The tile: `steps` steps over k, then C.
 @_alwaysEmitIntoClient @inline(__always)
 package func multiplyTile<S: TileStep, let R: Int, let C: Int>(
   _: S.Type, _: TileShape<R, C>.Type, _ call: TileCall<S.Element>, steps: Int
@@ -149,33 +146,79 @@ package func multiplyTile<S: TileStep, let R: Int, let C: Int>(
   typealias I = S.Verbs
   var sums = InlineArray<R, InlineArray<C, I.F>>(repeating: .init(repeating: I.splat(0)))
   var (a, b) = (call.a, call.b)
-  let isLong = R > 2 && steps > 2 &* nearSteps
-  if !isLong {
-    for r in 0..<R where r < call.rows {
-      for j in 0..<C { I.prefetch(call.c + (r &* call.ldc &+ j &* I.lanes)) }
-    }
-  }
-  // What the steps ask for, and how far each vector of B goes on. A hop below a line asks for some
-  // lines twice, which is how few lines spread over many steps.
-  var count = isLong ? steps &- nearSteps : steps
-  let bytes = lineBytes &* call.lines &* smaller(call.rows, panelRows) / panelRows
-  var (wanted, hop, row) = (call.ahead, 0, 0)
-  if bytes > 0 && count > 0 { hop = smaller(lineBytes, (bytes &+ count &* C &- 1) / (count &* C)) }
+  var asking = Asking<R, C>(
+    I.self, call.ahead, call.lines, steps, call.rows, call.c, call.ldc)
   var remaining = steps
   while remaining > 0 {
-    if count == 0 {
-      let isRow = row < smaller(R, call.rows)
-      wanted = UnsafeRawPointer(call.c + (isRow ? row &* call.ldc : 0))
-      (hop, count) = isRow ? (lineBytes, 1) : (0, remaining)
-      row &+= 1
-    }
+    asking.turn(I.self, remaining)
     S.step(&sums, &a, &b)
-    for j in 0..<C { I.prefetchFar(wanted + j &* hop) }
-    wanted += C &* hop
-    count &-= 1
+    asking.ask(I.self)
     remaining &-= 1
   }
   storeTile(I.self, sums, call)
+}
+
+/// What a tile's steps ask for beside their products, C lines each: first what the caller wants next,
+/// evenly, then the tile of C shortly before its sums are done, then what is there already, which costs
+/// load slots of which there are plenty. Spread like this, because a burst of misses keeps the operands
+/// waiting.
+@usableFromInline package struct Asking<let R: Int, let C: Int> {
+  @usableFromInline var wanted: UnsafeRawPointer
+  /// How far each of the C lines goes on. Below a line some are asked for twice, which is how few lines
+  /// spread over many steps.
+  @usableFromInline var hop = 0
+  /// Steps until something else is wanted.
+  @usableFromInline var count: Int
+  @usableFromInline var row = 0
+  @usableFromInline let rows: Int
+  @usableFromInline let c: UnsafeRawPointer
+  @usableFromInline let rowBytes: Int
+
+  /// - Parameters:
+  ///   - lines: to ask for from `ahead` on, beside a full panel of rows.
+  ///   - c: the tile, `rows` of it valid, if it will be written.
+  @_alwaysEmitIntoClient @inline(__always)
+  package init<I: InstructionSet>(
+    _: I.Type, _ ahead: UnsafeRawPointer, _ lines: Int, _ steps: Int, _ rows: Int,
+    _ c: UnsafeMutablePointer<Float>?, _ ldc: Int
+  ) {
+    let isLong = R > 2 && steps > 2 &* nearSteps
+    if !isLong, let c {
+      for r in 0..<R where r < rows {
+        for j in 0..<C { I.prefetch(c + (r &* ldc &+ j &* I.lanes)) }
+      }
+    }
+    wanted = ahead
+    count = isLong ? steps &- nearSteps : steps
+    self.rows = c == nil ? 0 : smaller(R, rows)
+    self.c = c.map { UnsafeRawPointer($0) } ?? ahead
+    rowBytes = ldc &* MemoryLayout<Float>.stride
+    let bytes = lineBytes &* lines &* smaller(rows, panelRows) / panelRows
+    if bytes > 0 && count > 0 {
+      hop = smaller(lineBytes, (bytes &+ count &* C &- 1) / (count &* C))
+    }
+  }
+
+  /// Before each step, of which `remaining` are left.
+  @_alwaysEmitIntoClient @inline(__always)
+  package mutating func turn<I: InstructionSet>(_: I.Type, _ remaining: Int) {
+    if count == 0 {
+      if row < rows {
+        let line = c + row &* rowBytes
+        for j in 0..<C { I.prefetch((line + j &* lineBytes).assumingMemoryBound(to: Float.self)) }
+      }
+      (wanted, hop) = (c, 0)
+      row &+= 1
+      count = row < rows ? 1 : remaining
+    }
+  }
+
+  @_alwaysEmitIntoClient @inline(__always)
+  package mutating func ask<I: InstructionSet>(_: I.Type) {
+    for j in 0..<C { I.prefetchFar(wanted + j &* hop) }
+    wanted += C &* hop
+    count &-= 1
+  }
 }
 
 @_alwaysEmitIntoClient package var lineBytes: Int { @inline(__always) get { 64 } }

@@ -14,24 +14,25 @@
 // unroll it, all sums went through the stack, and M 512, N 4864 ran at 93.7 % of the peak; in short
 // loops it is 95.5. The peak itself is this tile with k = 2048.
 
-/// One call of the micro-tile; the fields are the arguments of `IntegerKernels.multiply_u8s8`.
+/// One call of a micro-tile: the arguments of `IntegerKernels.strip_u8s8`, of one A panel.
 @usableFromInline package struct IntegerTileCall {
-  @usableFromInline package let a: UnsafePointer<UInt8>
+  @usableFromInline package var a: UnsafePointer<UInt8>
   @usableFromInline package let b: UnsafePointer<Int8>
   @usableFromInline package let k: Int
-  @usableFromInline package let start: UnsafePointer<Int32>
+  @usableFromInline package var start: UnsafePointer<Int32>
   @usableFromInline package let startStride: Int
-  @usableFromInline package let partial: UnsafeMutablePointer<Int32>?
-  @usableFromInline package let c: UnsafeMutablePointer<Float>
+  @usableFromInline package var partial: UnsafeMutablePointer<Int32>?
+  @usableFromInline package var c: UnsafeMutablePointer<Float>
   @usableFromInline package let ldc: Int
-  @usableFromInline package let rows: Int
+  @usableFromInline package var rows: Int
   @usableFromInline package let columns: Int
-  @usableFromInline package let rowScale: UnsafePointer<Float>
+  @usableFromInline package var rowScale: UnsafePointer<Float>
   @usableFromInline package let columnScale: UnsafePointer<Float>?
   @usableFromInline package let bias: UnsafePointer<Float>?
   @usableFromInline package let accumulate: Int
-  @usableFromInline package let ahead: UnsafeRawPointer
-  @usableFromInline package let aheadStep: Int
+  /// Memory that will be read soon, and how many cache lines of it to ask for.
+  @usableFromInline package var ahead: UnsafeRawPointer
+  @usableFromInline package let lines: Int
 
   @_alwaysEmitIntoClient @inline(__always)
   package init(
@@ -39,7 +40,7 @@
     _ startStride: Int, _ partial: UnsafeMutablePointer<Int32>?, _ c: UnsafeMutablePointer<Float>,
     _ ldc: Int, _ rows: Int, _ columns: Int, _ rowScale: UnsafePointer<Float>,
     _ columnScale: UnsafePointer<Float>?, _ bias: UnsafePointer<Float>?, _ accumulate: Int,
-    _ ahead: UnsafeRawPointer, _ aheadStep: Int
+    _ ahead: UnsafeRawPointer, _ lines: Int
   ) {
     self.a = a
     self.b = b
@@ -56,7 +57,20 @@
     self.bias = bias
     self.accumulate = accumulate
     self.ahead = ahead
-    self.aheadStep = aheadStep
+    self.lines = lines
+  }
+
+  /// Goes to the next A panel of `panel` rows, `stride` bytes on, and to what to ask for beside it,
+  /// `step` bytes on; sums that are kept are rows of `width`.
+  @_alwaysEmitIntoClient @inline(__always)
+  package mutating func advance(_ panel: Int, _ stride: Int, _ width: Int, _ step: Int) {
+    a += stride
+    start += panel &* startStride
+    if let kept = partial { partial = kept + panel &* width }
+    c += panel &* ldc
+    rowScale += panel
+    ahead += step
+    rows &-= panel
   }
 }
 
@@ -66,19 +80,22 @@ package func multiplyTile_u8s8<I: QuadDot, let R: Int, let C: Int>(
   dot _: I.Type, _: TileShape<R, C>.Type, _ call: IntegerTileCall
 ) {
   var sums = startingSums(I.self, TileShape<R, C>.self, call)
-  var (a, b, ahead) = (call.a, call.b, call.ahead)
+  var (a, b) = (call.a, call.b)
   var remaining = (call.k &+ 3) >> 2
+  var asking = Asking<R, C>(
+    I.self, call.ahead, call.lines, remaining, call.rows, call.partial == nil ? call.c : nil,
+    call.ldc)
   while remaining > 0 {
+    asking.turn(I.self, remaining)
     var right = InlineArray<C, I.Quads>(repeating: I.loadQuads(b))
     for j in 0..<C { right[j] = I.loadQuads(b + 4 &* j &* I.lanes) }
-    for j in 0..<C { I.prefetchFar(ahead + 4 &* j &* I.lanes) }
     for r in 0..<R {
       let left = I.splatQuad(a + 4 &* r)
       for j in 0..<C { sums[r][j] = I.dotQuads(sums[r][j], left, right[j]) }
     }
     a += 4 &* panelRows
     b += 4 &* C &* I.lanes
-    ahead += call.aheadStep
+    asking.ask(I.self)
     remaining &-= 1
   }
   finishTile(I.self, sums, call)
@@ -91,12 +108,15 @@ package func multiplyTile_u8s8<I: ByteVectors, let R: Int, let C: Int>(
   widening _: I.Type, _: TileShape<R, C>.Type, _ call: IntegerTileCall
 ) {
   var sums = startingSums(I.self, TileShape<R, C>.self, call)
-  var (a, b, ahead) = (call.a, call.b, call.ahead)
+  var (a, b) = (call.a, call.b)
   var remaining = (call.k &+ 3) >> 2
+  var asking = Asking<R, C>(
+    I.self, call.ahead, call.lines, remaining, call.rows, call.partial == nil ? call.c : nil,
+    call.ldc)
   while remaining > 0 {
+    asking.turn(I.self, remaining)
     var right = InlineArray<C, I.Quads>(repeating: I.loadQuads(b))
     for j in 0..<C { right[j] = I.evenSigned(I.loadQuads(b + 4 &* j &* I.lanes)) }
-    for j in 0..<C { I.prefetchFar(ahead + 4 &* j &* I.lanes) }
     for r in 0..<R {
       let left = I.evenUnsigned(I.splatQuad(a + 4 &* r))
       for j in 0..<C { sums[r][j] = I.dotWords(sums[r][j], left, right[j]) }
@@ -109,7 +129,7 @@ package func multiplyTile_u8s8<I: ByteVectors, let R: Int, let C: Int>(
     }
     a += 4 &* panelRows
     b += 4 &* C &* I.lanes
-    ahead += call.aheadStep
+    asking.ask(I.self)
     remaining &-= 1
   }
   finishTile(I.self, sums, call)
@@ -127,11 +147,6 @@ package func startingSums<I: ByteVectors, let R: Int, let C: Int>(
       sums[r][j] = I.loadIntegers(call.start + (r &* call.startStride &+ j &* I.lanes))
     }
   }
-  if call.partial == nil {
-    for r in 0..<R where r < call.rows {
-      for j in 0..<C { I.prefetch(call.c + (r &* call.ldc &+ j &* I.lanes)) }
-    }
-  }
   return sums
 }
 
@@ -143,7 +158,7 @@ package func finishTile<I: ByteVectors, let R: Int, let C: Int>(
     for r in 0..<R {
       for j in 0..<C { I.storeIntegers(partial + (r &* C &+ j) &* I.lanes, sums[r][j]) }
     }
-  } else if call.rows == R && call.columns == C &* I.lanes {
+  } else if call.rows >= R && call.columns == C &* I.lanes {
     storeWhole(I.self, sums, call)
   } else {
     storePart(I.self, sums, call)
@@ -194,7 +209,7 @@ package func storePart<I: ByteVectors, let R: Int, let C: Int>(
     for j in 0..<C { floats[r][j] = I.float(sums[r][j]) }
   }
   let last = call.columns &- (C &- 1) &* I.lanes
-  for r in 0..<call.rows {
+  for r in 0..<smaller(R, call.rows) {
     let scale = I.splat(call.rowScale[r])
     for j in 0..<C {
       let count = j == C &- 1 ? last : I.lanes

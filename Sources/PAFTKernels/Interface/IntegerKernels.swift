@@ -27,24 +27,24 @@ package struct IntegerKernels: Sendable {
 
   package var tile: Tile
 
-  /// One slice of k of one tile of C, 1 <= rows <= MR, 1 <= columns <= NR.
+  /// One slice of k of a strip of C: one B panel, 1 <= columns <= NR, against `rows` rows of packed A,
+  /// any number of them, in panels `aStride` bytes apart.
   ///
   /// The Int32 sums start from `start`, rows `startStride` apart: the panel's row of compensation
-  /// (stride 0) in the first slice, what the last slice left (stride W, MR rows) in a later one. They
-  /// go to `partial`, if there is one, [MR][W], where rows beyond the valid ones mean nothing; `start`
-  /// and `partial` may be the same. Else they go to C, rows `ldc` apart:
+  /// (stride 0) in the first slice, what the last slice left (stride W) in a later one. They go to
+  /// `partial`, if there is one, rows of W, where those beyond the valid ones mean nothing; `start` and
+  /// `partial` may be the same, and both have whole panels of rows. Else they go to C, rows `ldc` apart:
   ///   C = float(sum) * rowScale[row], times columnScale[column] if given, + bias[column] if given
   /// (rounded once with that product), + C if `accumulate` != 0. Only the valid part of C is read
   /// and written, and only valid scales and biases are read.
-  /// Meanwhile W quads from `ahead` on are prefetched at every quad of k, and `ahead` moves on by
-  /// `aheadStep` bytes: what is wanted next, in steps of at most its 4 W bytes. It is not read.
-  package var multiply_u8s8:
+  /// Beside panel i it prefetches `lines` cache lines from `ahead + i * aheadStep` bytes on, as the
+  /// strips of Floats do.
+  package var strip_u8s8:
     @convention(c) (
-      _ a: Unsigned, _ b: Signed, _ k: Int, _ start: Sums, _ startStride: Int,
+      _ a: Unsigned, _ aStride: Int, _ b: Signed, _ k: Int, _ start: Sums, _ startStride: Int,
       _ partial: UnsafeMutablePointer<Int32>?, _ c: Out, _ ldc: Int, _ rows: Int, _ columns: Int,
       _ rowScale: In, _ columnScale: In?, _ bias: In?, _ accumulate: Int,
-      _ ahead: UnsafeRawPointer,
-      _ aheadStep: Int
+      _ ahead: UnsafeRawPointer, _ aheadStep: Int, _ lines: Int
     ) -> Void
 
   // MARK: quantisation

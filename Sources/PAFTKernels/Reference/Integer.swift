@@ -4,20 +4,21 @@
 let referenceQuadTile = Tile(rows: 4, columns: 8, lanes: 4, depth: 4)
 
 /// C = float(start + sum of u*w) * rowScale (* columnScale) (+ bias) (+ C), each element alone.
-func multiply_u8s8(
-  _ a: IntegerKernels.Unsigned, _ b: IntegerKernels.Signed, _ k: Int,
+func strip_u8s8(
+  _ a: IntegerKernels.Unsigned, _ aStride: Int, _ b: IntegerKernels.Signed, _ k: Int,
   _ start: IntegerKernels.Sums, _ startStride: Int, _ partial: UnsafeMutablePointer<Int32>?,
   _ c: KernelTable.Out, _ ldc: Int, _ rows: Int, _ columns: Int, _ rowScale: KernelTable.In,
   _ columnScale: KernelTable.In?, _ bias: KernelTable.In?, _ accumulate: Int,
-  _ ahead: UnsafeRawPointer, _ aheadStep: Int
+  _ ahead: UnsafeRawPointer, _ aheadStep: Int, _ lines: Int
 ) {
   let tile = referenceQuadTile
   let width = tile.width(columns)
   for row in 0..<rows {
+    let panel = a + row / tile.rows &* aStride
     for column in 0..<width {
       var sum = start[row &* startStride &+ column]
       for p in 0..<k {
-        let u = a[(p >> 2 &* tile.rows &+ row) &* 4 &+ p & 3]
+        let u = panel[(p >> 2 &* tile.rows &+ row % tile.rows) &* 4 &+ p & 3]
         let w = b[(p >> 2 &* width &+ column) &* 4 &+ p & 3]
         sum &+= Int32(u) &* Int32(w)
       }

@@ -95,7 +95,7 @@ private func makeReference() -> KernelTable {
       softThreshold_f32: softThreshold_f32),
     integer: IntegerKernels(
       tile: referenceQuadTile,
-      multiply_u8s8: multiply_u8s8,
+      strip_u8s8: strip_u8s8,
       quantizeA_u8: quantizeA_u8,
       quantizeNormA_u8: quantizeNormA_u8,
       quantizers_f32: quantizers_f32,
