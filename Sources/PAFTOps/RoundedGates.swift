@@ -4,9 +4,9 @@ import PAFTKernels
 import PAFTMachine
 
 /// Gate and up of a gated unit as its backward pass reads them, in BF16: the most of what layers keep, in
-/// half the memory. The forward pass goes on with what was computed. The gradients of both, and the
-/// product computed again, are rounded to BF16 themselves as operands of products, so that this
-/// rounding is one more of the same size.
+/// half the memory. Where they are two products, the forward pass has nothing else either; where they are
+/// one, it goes on with what was computed. The gradients of both, and their product, are rounded to BF16
+/// themselves as operands of products, so that this rounding is one more of the same size.
 package struct RoundedGates: @unchecked Sendable, BitwiseCopyable {
   package let gate: UnsafeMutablePointer<UInt16>
   package let up: UnsafeMutablePointer<UInt16>
