@@ -12,11 +12,11 @@ import PAFTMachine
 ///
 /// A weight that does not fit L3 would arrive at the pace of memory during the first tile of a block,
 /// so tiles prefetch the slice that comes next: each the part that its rows are of the block, for a
-/// burst of misses keeps the operands waiting. With one tile of few rows
-/// there is no time for that, memory is the limit, and the best is to ask for what the loop itself
-/// needs `aheadTurns` later. Zen 4, one core, 4096 x 4096 from memory, GB/s of weights with m = 1, 4,
-/// 6, 8: no prefetch but a quarter of the next slice 29, 24, 23, 17; the next slice always 28, 24,
-/// 33, 22; this way 29...33, 30, 28...30, 25 (reading alone: 33).
+/// burst of misses keeps the operands waiting. With one tile of few rows there is no time for that,
+/// memory is the limit, and the best is to ask for what the loop itself needs `aheadTurns` later.
+/// Zen 4, one core, 4096 x 4096 from memory, GB/s of weights with m = 1, 4, 6, 8: no prefetch but a
+/// quarter of the next slice 29, 24, 23, 17; the next slice always 28, 24, 33, 22; this way 29...33,
+/// 30, 28...30, 25 (reading alone: 33).
 ///
 /// Integers add up in any order, and every element of C is scaled by one worker in one way: the
 /// result depends on no split, no block and no other row.

@@ -9,8 +9,10 @@ import PAFTKernelInterface
 // itself follows, so the tiles ask for the next block beside their products.
 //
 // Zen 4, two cores, rank 16, 512 x 4864 and 512 x 896 (peak 470 GFLOP/s): 335 and 340 GFLOP/s out of the
-// caches, 265 and 320 out of memory. Pairs made in registers, once for each eight ranks, were as fast
-// at best and 15 to 30 % slower out of memory.
+// caches, 265 and 320 out of memory, on a machine to itself; `paft bench gemm --pass wgrad` on a busy one
+// 183...230 and 192...279. In a step's profile they take 180...270: X comes from memory, and the
+// gradient's pages are touched for the first time. Pairs made in registers, once for each eight ranks,
+// were as fast at best and 15 to 30 % slower out of memory.
 
 /// Columns of X that go together.
 @_alwaysEmitIntoClient package var thinColumns: Int { @inline(__always) get { 64 } }
