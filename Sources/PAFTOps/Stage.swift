@@ -60,8 +60,7 @@ extension GEMM {
     precondition(
       a.k == b.k && c.rows == a.m && c.columns == b.n && a.type == b.type,
       "gemm: A \(a.m)x\(a.k), B \(b.k)x\(b.n), C \(c.rows)x\(c.columns)")
-    // Sums of several slices wait in C; of few rows, reading B is what takes time.
-    if a.k > slice(a.type) || a.panels <= fewPanels {
+    guard isStaged(m: a.m, k: a.k, a.type, a.tile) else {
       return c.fill(on: executor) {
         multiply(a, b, into: $0, adding: addend, tail: tail, on: executor)
       }
@@ -81,6 +80,12 @@ extension GEMM {
           grid.rows(of: a.panels, worker), grid.columns(of: b.panels, worker), executor.kernels)
       }
     }
+  }
+
+  /// Whether what is rounded is summed a few rows at a time. Sums of several slices wait in C, and of few
+  /// rows, reading B is what takes time.
+  static func isStaged(m: Int, k: Int, _ type: ComputeType, _ tile: Tile) -> Bool {
+    k <= slice(type) && (m + tile.rows - 1) / tile.rows > fewPanels
   }
 
   /// Where nothing is written.
