@@ -174,12 +174,10 @@ package enum GEMM {
     let a: PackedRows
     let b: PackedMatrix
     let reduced: Int
-    var c: Matrix
+    let c: Matrix
     let alpha: Float
     let addend: Addend
     var tail: Tail?
-    /// Where C is summed before it is rounded, if it is.
-    var stage: Stage?
 
     /// The second product alone, added to what the first has left.
     var ending: Product? { tail?.product(into: c) }
@@ -187,66 +185,34 @@ package enum GEMM {
     /// One worker's part: `aPanels` x `bPanels` of C.
     @inline(__always)
     func run(_ aPanels: Range<Int>, _ bPanels: Range<Int>, _ kernels: KernelTable) {
+      let slice = slice(a.type)
       if aPanels.count <= fewPanels {
         runFewRows(aPanels, bPanels, kernels)
         if let ending { ending.runFewRows(aPanels, bPanels, kernels) }
         return
       }
-      runBlocks(aPanels, bPanels, kernels)
-    }
-
-    /// Block after block of A panels, each against panel after panel of B.
-    @inline(__always)
-    func runBlocks(_ aPanels: Range<Int>, _ bPanels: Range<Int>, _ kernels: KernelTable) {
-      let slice = slice(a.type)
-      let block = Self.block(a)
+      let ending = ending
+      let deepest = max(1, min(slice, a.k) * a.type.size)
+      let block = max(1, Blocking.here.rows(of: deepest) / a.tile.rows)
       var k0 = 0
       repeat {
         let depth = min(slice, a.k - k0)
         var first = aPanels.lowerBound
         while first < aPanels.upperBound {
           let last = min(first + block, aPanels.upperBound)
-          for panel in bPanels { part(first..<last, panel, within: bPanels, k0, depth, kernels) }
+          for panel in bPanels {
+            let wanted: Wanted =
+              panel == bPanels.lowerBound
+              ? .nextRows : panel + 1 < bPanels.upperBound ? .nextColumns : .nothing
+            strip(first..<last, panel, k0, depth, wanted, kernels)
+            if let ending, k0 + depth == a.k {
+              ending.strip(first..<last, panel, 0, ending.a.k, .nothing, kernels)
+            }
+          }
           first = last
         }
         k0 += depth
       } while k0 < a.k
-    }
-
-    /// Panels of A that go by a panel of B together.
-    static func block(_ a: PackedRows) -> Int {
-      let deepest = max(1, min(slice(a.type), a.k) * a.type.size)
-      return max(1, Blocking.here.rows(of: deepest) / a.tile.rows)
-    }
-
-    /// A slice of a block of A panels against one panel of B. After the last slice a few panels' part of
-    /// C gets the second product, and is rounded, while it lies in the first-level cache.
-    @inline(__always)
-    func part(
-      _ rows: Range<Int>, _ panel: Int, within panels: Range<Int>, _ k0: Int, _ depth: Int,
-      _ kernels: KernelTable
-    ) {
-      let wanted: Wanted =
-        panel == panels.lowerBound
-        ? .nextRows : panel + 1 < panels.upperBound ? .nextColumns : .nothing
-      guard k0 + depth == a.k && (tail != nil || stage != nil) else {
-        return strip(rows, panel, k0, depth, wanted, kernels)
-      }
-      let asked = asked(rows, panel, k0, depth, wanted)
-      let columns = panel * b.tile.columns..<panel * b.tile.columns + b.columns(of: panel)
-      for first in stride(from: rows.lowerBound, to: rows.upperBound, by: Stage.panels) {
-        let these = first..<min(first + Stage.panels, rows.upperBound)
-        let row = first * a.tile.rows
-        var near = self
-        if let stage { near.c = stage.view(row: row, column: columns.lowerBound) }
-        near.strip(
-          these, panel, k0, depth, asked.from + (first - rows.lowerBound) * asked.step, asked.step,
-          asked.lines, kernels)
-        if let ending = near.ending {
-          ending.strip(these, panel, 0, ending.a.k, .nothing, kernels)
-        }
-        stage?.round(row..<min(these.upperBound * a.tile.rows, a.m), columns, kernels)
-      }
     }
 
     /// What a strip's tiles ask for beside their work: the part of B they read themselves, the next
@@ -263,42 +229,6 @@ package enum GEMM {
       _ rows: Range<Int>, _ panel: Int, _ k0: Int, _ depth: Int, _ wanted: Wanted,
       _ kernels: KernelTable
     ) {
-      let asked = asked(rows, panel, k0, depth, wanted)
-      strip(rows, panel, k0, depth, asked.from, asked.step, asked.lines, kernels)
-    }
-
-    /// Where that begins, how far it goes on from one A panel to the next, and its lines beside each.
-    @inline(__always)
-    private func asked(
-      _ rows: Range<Int>, _ panel: Int, _ k0: Int, _ depth: Int, _ wanted: Wanted
-    ) -> (from: UnsafeRawPointer, step: Int, lines: Int) {
-      let pb = UnsafeRawPointer(b.address(panel: panel, from: reduced + k0))
-      let panelBytes = depth * b.tile.width(b.columns(of: panel)) * b.type.size
-      switch wanted {
-      case .nothing: return (pb, 0, 0)
-      case .parts(let from, let step, let count): return (from, step, count)
-      case .itself:
-        // As many as the loop takes: there are few rows.
-        return (pb + GEMM.aheadBytes, 0, panelBytes / lineBytes * a.tile.rows)
-      case .nextRows:
-        let step = a.tile.padded(a.k) * a.tile.rows * a.type.size
-        let pa = UnsafeRawPointer(a.address(panel: rows.lowerBound, from: k0))
-        return (pa + step, step, depth * a.tile.rows * a.type.size / lineBytes)
-      case .nextColumns:
-        let count = min(c.rows, rows.upperBound * a.tile.rows) - rows.lowerBound * a.tile.rows
-        let lines = (panelBytes * a.tile.rows / count + lineBytes - 1) / lineBytes
-        return (
-          UnsafeRawPointer(b.address(panel: panel + 1, from: reduced + k0)), lines * lineBytes,
-          lines
-        )
-      }
-    }
-
-    @inline(__always)
-    private func strip(
-      _ rows: Range<Int>, _ panel: Int, _ k0: Int, _ depth: Int, _ ahead: UnsafeRawPointer,
-      _ aheadStep: Int, _ lines: Int, _ kernels: KernelTable
-    ) {
       let (row, column) = (rows.lowerBound * a.tile.rows, panel * b.tile.columns)
       let target = c.row(row) + column
       let pa = a.address(panel: rows.lowerBound, from: k0)
@@ -306,6 +236,24 @@ package enum GEMM {
       let count = min(c.rows, rows.upperBound * a.tile.rows) - row
       let stride = a.tile.padded(a.k) * a.tile.rows
       let columns = b.columns(of: panel)
+      let panelBytes = depth * b.tile.width(columns) * b.type.size
+      var (ahead, aheadStep, lines) = (UnsafeRawPointer(pb), 0, 0)
+      switch wanted {
+      case .nothing: break
+      case .parts(let from, let step, let count): (ahead, aheadStep, lines) = (from, step, count)
+      case .itself:
+        ahead += GEMM.aheadBytes
+        // As many as the loop takes: there are few rows.
+        lines = panelBytes / lineBytes * a.tile.rows
+      case .nextRows:
+        aheadStep = stride * a.type.size
+        ahead = UnsafeRawPointer(pa) + aheadStep
+        lines = depth * a.tile.rows * a.type.size / lineBytes
+      case .nextColumns:
+        lines = (panelBytes * a.tile.rows / count + lineBytes - 1) / lineBytes
+        aheadStep = lines * lineBytes
+        ahead = UnsafeRawPointer(b.address(panel: panel + 1, from: reduced + k0))
+      }
       let (base, ldBase) = base(row, column, k0)
       if a.type == .f32 {
         kernels.gemm.strip_f32(

@@ -39,52 +39,9 @@ package enum SwiGLU {
     defer { executor.end(span) }
     precondition(operand.m == gate.rows && operand.k == gate.columns, "swiglu: packed otherwise")
     let columns = gate.columns
-    fill(operand, into: y, on: executor) { row, y, _ in
-      pieces(columns) { from, count in
-        if let kept {
-          let at = row * columns + from
-          executor.kernels.rows.gatedKeeping(activation)(
-            y + from, kept.gate + at, kept.up + at, gate.row(row) + from, up.row(row) + from, count)
-        } else {
-          executor.kernels.rows.gated(activation)(
-            y + from, gate.row(row) + from, up.row(row) + from, count, 0)
-        }
-      }
-    }
-  }
-
-  /// The same of a gate and an up that are rounded.
-  package static func forward(
-    _ kept: RoundedGates, by activation: Activation, into y: Matrix? = nil,
-    packed operand: LinearRows, on executor: Executor
-  ) {
-    let bytes = (y == nil ? 4 : 8) + operand.bytesEach
-    let span = executor.begin(.rows(.swiglu, kept.rows, kept.columns, .forward, bytesEach: bytes))
-    defer { executor.end(span) }
-    precondition(operand.m == kept.rows && operand.k == kept.columns, "swiglu: packed otherwise")
-    fill(operand, into: y, on: executor) { row, y, gate in
-      let up = gate + pieceColumns
-      pieces(kept.columns) { from, count in
-        kept.load(row, from, count, gate, up, executor.kernels)
-        executor.kernels.rows.gated(activation)(y + from, gate, up, count, 0)
-      }
-    }
-  }
-
-  /// Fills an operand with rows that `compute` makes, in `y` or where only these rows are; each worker
-  /// has two pieces of its own besides.
-  @inline(__always)
-  private static func fill(
-    _ operand: LinearRows, into y: Matrix?, on executor: Executor,
-    _ compute: (
-      _ row: Int, _ y: UnsafeMutablePointer<Float>, _ pieces: UnsafeMutablePointer<Float>
-    ) -> Void
-  ) {
-    let columns = operand.k
     executor.withScratch { scratch in
-      let own = y == nil ? operand.unit * columns : 0
-      let room = own + 2 * pieceColumns
-      let rooms = scratch.allocate(Float.self, count: executor.workers * room)
+      let room = y == nil ? operand.unit * columns : 0
+      let rooms = scratch.allocate(Float.self, count: max(1, executor.workers * room))
       executor.run { worker in
         for unit in Executor.share(
           of: operand.units, worker: worker, workers: executor.workers, grain: 1)
@@ -94,8 +51,20 @@ package enum SwiGLU {
           let target =
             y
             ?? Matrix(
-              rooms + worker * room - rows.lowerBound * columns, rows: operand.m, columns: columns)
-          for row in rows { compute(row, target.row(row), rooms + worker * room + own) }
+              rooms + worker * room - rows.lowerBound * columns, rows: gate.rows, columns: columns)
+          for row in rows {
+            pieces(columns) { from, count in
+              let y = target.row(row) + from
+              if let kept {
+                let at = row * columns + from
+                executor.kernels.rows.gatedKeeping(activation)(
+                  y, kept.gate + at, kept.up + at, gate.row(row) + from, up.row(row) + from, count)
+              } else {
+                executor.kernels.rows.gated(activation)(
+                  y, gate.row(row) + from, up.row(row) + from, count, 0)
+              }
+            }
+          }
           operand.fill(unit..<unit + 1, from: target, executor)
         }
       }

@@ -74,7 +74,7 @@ extension IntegerGEMM {
           let call = Call(
             a: a, b: panel, c: target, columnScale: nil, bias: nil,
             accumulate: accumulate ? 1 : 0, depth: depth, block: block,
-            tail: tail?.columns(wide), table: kernels)
+            ending: tail?.columns(wide).product(into: target), table: kernels)
           let next = next(wide.upperBound, until: columns.upperBound, rows)
           for from in stride(from: rows.lowerBound, to: rows.upperBound, by: block) {
             call.panel(from..<min(from + block, rows.upperBound), 0, sums, next)

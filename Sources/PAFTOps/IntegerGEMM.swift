@@ -11,18 +11,19 @@ import PAFTMachine
 /// (`blockRows` x 64 x 4 = 64 KiB), so C is written once and k is summed exactly whatever the slices.
 ///
 /// A weight that does not fit L3 would arrive at the pace of memory during the first tile of a block,
-/// so tiles prefetch the slice that comes next: each the part that its rows are of the block, for a
-/// burst of misses keeps the operands waiting. With one tile of few rows there is no time for that,
-/// memory is the limit, and the best is to ask for what the loop itself needs `aheadTurns` later.
-/// Zen 4, one core, 4096 x 4096 from memory, GB/s of weights with m = 1, 4, 6, 8: no prefetch but a
-/// quarter of the next slice 29, 24, 23, 17; the next slice always 28, 24, 33, 22; this way 29...33,
-/// 30, 28...30, 25 (reading alone: 33).
+/// so tiles prefetch the slice that comes next: each the part that its rows are of the first
+/// `aheadRows` of the block, at most 256 bytes for every 24 products. With one tile of few rows
+/// there is no time for that, memory is the limit, and the best is to ask for what the loop itself
+/// needs `aheadTurns` later. Zen 4, one core, 4096 x 4096 from memory, GB/s of weights with m = 1, 4,
+/// 6, 8: no prefetch but a quarter of the next slice 29, 24, 23, 17; the next slice always 28, 24,
+/// 33, 22; this way 29...33, 30, 28...30, 25 (reading alone: 33).
 ///
 /// Integers add up in any order, and every element of C is scaled by one worker in one way: the
 /// result depends on no split, no block and no other row.
 package enum IntegerGEMM {
   static let sliceDepth = 4096
   static let blockRows = 258
+  static let aheadRows = 96
   static let aheadTurns = 4
 
   /// - Parameter tail: an adapter's product, added to each part of C while it lies in the caches,
@@ -31,35 +32,6 @@ package enum IntegerGEMM {
     _ a: QuantizedRows, _ b: PackedIntegerMatrix, columnScale: UnsafePointer<Float>?,
     bias: UnsafePointer<Float>?, into c: Matrix, accumulate: Bool, tail: GEMM.Tail? = nil,
     on executor: Executor
-  ) {
-    multiply(
-      a, b, columnScale: columnScale, bias: bias, into: c, rounding: nil, accumulate: accumulate,
-      tail: tail, on: executor)
-  }
-
-  /// The same, rounded.
-  package static func multiply(
-    _ a: QuantizedRows, _ b: PackedIntegerMatrix, columnScale: UnsafePointer<Float>?,
-    bias: UnsafePointer<Float>?, into c: RoundedMatrix, tail: GEMM.Tail? = nil,
-    on executor: Executor
-  ) {
-    if let tail, !fits(tail, a.tile) {
-      return c.fill(on: executor) {
-        multiply(
-          a, b, columnScale: columnScale, bias: bias, into: $0, accumulate: false, tail: tail,
-          on: executor)
-      }
-    }
-    multiply(
-      a, b, columnScale: columnScale, bias: bias,
-      into: Matrix(GEMM.rowless, rows: c.rows, columns: c.columns), rounding: c,
-      accumulate: false, tail: tail, on: executor)
-  }
-
-  private static func multiply(
-    _ a: QuantizedRows, _ b: PackedIntegerMatrix, columnScale: UnsafePointer<Float>?,
-    bias: UnsafePointer<Float>?, into c: Matrix, rounding rounded: RoundedMatrix?,
-    accumulate: Bool, tail: GEMM.Tail?, on executor: Executor
   ) {
     precondition(
       a.k == b.k && a.tile == b.tile && c.rows == a.m && c.columns == b.n,
@@ -71,9 +43,8 @@ package enum IntegerGEMM {
       let sums = scratch.allocate(Int32.self, count: max(1, executor.workers * room))
       let call = Call(
         a: a, b: b, c: c, columnScale: columnScale, bias: bias, accumulate: accumulate ? 1 : 0,
-        depth: depth, block: block, tail: rides == true ? tail : nil, table: executor.kernels)
-      let staged = rounded == nil ? 0 : Stage.room(a.tile)
-      let stages = scratch.allocate(Float.self, count: max(1, executor.workers * staged))
+        depth: depth, block: block, ending: rides == true ? tail?.product(into: c) : nil,
+        table: executor.kernels)
       // A wide B by columns, so that each worker reads its part of it alone (two cores, 512x4864x896:
       // 91 % of peak, 87 by rows); of others what is more even, rows first: a worker has just quantised
       // these (128x896x896: 22 x 14 panels are 77 % by rows, 88 by columns).
@@ -83,9 +54,7 @@ package enum IntegerGEMM {
       ) { $0 * $1 }
       func part(_ worker: Int) {
         guard worker < grid.workers else { return }
-        var mine = call
-        mine.stage = rounded.map { Stage(stages + worker * staged, a.tile, for: $0) }
-        mine.run(
+        call.run(
           grid.rows(of: a.panels, worker), grid.columns(of: b.panels, worker),
           sums + worker * room)
       }
@@ -115,16 +84,14 @@ package enum IntegerGEMM {
   struct Call {
     let a: QuantizedRows
     let b: PackedIntegerMatrix
-    var c: Matrix
+    let c: Matrix
     let columnScale: UnsafePointer<Float>?
     let bias: UnsafePointer<Float>?
     let accumulate: Int
     let depth: Int
     let block: Int
-    let tail: GEMM.Tail?
+    let ending: GEMM.Product?
     let table: KernelTable
-    /// Where C is summed before it is rounded, if it is.
-    var stage: Stage?
 
     /// One worker's part: `aPanels` x `bPanels` of C, with its own `sums`.
     @inline(__always)
@@ -150,6 +117,7 @@ package enum IntegerGEMM {
         slice(panels, panel, k0, sums, parts)
         k0 += depth
       } while k0 < a.k
+      if let ending { ending.strip(panels, panel, 0, ending.a.k, .nothing, table) }
     }
 
     /// One slice of it.
@@ -177,14 +145,18 @@ package enum IntegerGEMM {
         wanted.lines = bytes / GEMM.lineBytes * a.tile.rows
         wanted.panels = 1
       } else {
-        wanted.panels = panels.count
-        wanted.step = bytes / panels.count
+        wanted.panels = min(panels.count, IntegerGEMM.aheadRows / a.tile.rows)
+        wanted.step = bytes / wanted.panels
         wanted.lines = (wanted.step + GEMM.lineBytes - 1) / GEMM.lineBytes
       }
       let middle = panels.lowerBound + wanted.panels
-      strips(panels.lowerBound..<middle, of: panels, panel, k0, count, sums, wanted)
-      wanted.lines = 0
-      strips(middle..<panels.upperBound, of: panels, panel, k0, count, sums, wanted)
+      if wanted.panels > 0 {
+        strip(panels.lowerBound..<middle, of: panels, panel, k0, count, sums, wanted)
+      }
+      if middle < panels.upperBound {
+        wanted.lines = 0
+        strip(middle..<panels.upperBound, of: panels, panel, k0, count, sums, wanted)
+      }
     }
 
     /// What the first `panels` tiles of a strip ask for: `lines` lines from `first` on, `step` bytes
@@ -196,10 +168,9 @@ package enum IntegerGEMM {
       var panels: Int
     }
 
-    /// A slice of some panels of a block. After the last one a few panels' part of C gets the adapter's
-    /// product, and is rounded, while it lies in the first-level cache.
+    /// A slice of some panels of a block.
     @inline(__always)
-    private func strips(
+    private func strip(
       _ panels: Range<Int>, of block: Range<Int>, _ panel: Int, _ k0: Int, _ count: Int,
       _ sums: UnsafeMutablePointer<Int32>, _ wanted: Wanted
     ) {
@@ -207,23 +178,15 @@ package enum IntegerGEMM {
       let columns = b.columns(of: panel)
       let width = b.tile.width(columns)
       let origin = panel * b.tile.columns
-      let near = isLast && (tail != nil || stage != nil) ? Stage.panels : max(1, panels.count)
-      for first in stride(from: panels.lowerBound, to: panels.upperBound, by: near) {
-        let these = first..<min(first + near, panels.upperBound)
-        let rows = first * a.tile.rows..<min(these.upperBound * a.tile.rows, a.m)
-        let c = stage?.view(row: rows.lowerBound, column: origin) ?? c
-        let kept = sums + (first - block.lowerBound) * a.tile.rows * width
-        table.integer.strip_u8s8(
-          a.address(panel: first, from: k0), a.tile.padded(a.k) * a.tile.rows,
-          b.address(panel: panel, from: k0), count, k0 == 0 ? b.compensation + origin : kept,
-          k0 == 0 ? 0 : width, isLast ? nil : kept, c.row(rows.lowerBound) + origin, c.stride,
-          rows.count, columns, a.scales + rows.lowerBound, columnScale.map { $0 + origin },
-          bias.map { $0 + origin }, accumulate,
-          wanted.first + (first - panels.lowerBound) * wanted.step, wanted.step, wanted.lines)
-        if !isLast { continue }
-        if let tail { tail.product(into: c).strip(these, panel, 0, tail.a.k, .nothing, table) }
-        stage?.round(rows, origin..<origin + columns, table)
-      }
+      let row = panels.lowerBound * a.tile.rows
+      let rows = min(panels.upperBound * a.tile.rows, a.m) - row
+      let kept = sums + (panels.lowerBound - block.lowerBound) * a.tile.rows * width
+      table.integer.strip_u8s8(
+        a.address(panel: panels.lowerBound, from: k0), a.tile.padded(a.k) * a.tile.rows,
+        b.address(panel: panel, from: k0), count, k0 == 0 ? b.compensation + origin : kept,
+        k0 == 0 ? 0 : width, isLast ? nil : kept, c.row(row) + origin, c.stride, rows, columns,
+        a.scales + row, columnScale.map { $0 + origin }, bias.map { $0 + origin }, accumulate,
+        wanted.first, wanted.step, wanted.lines)
     }
   }
 

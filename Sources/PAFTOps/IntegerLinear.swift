@@ -17,18 +17,6 @@ package enum IntegerLinear {
       tail: adapter?.forward, on: executor)
   }
 
-  /// The same, rounded.
-  package static func forward(
-    _ x: QuantizedRows, _ weight: PackedIntegerWeight, bias: UnsafePointer<Float>?,
-    into y: RoundedMatrix, adapter: Linear.LowRank? = nil, on executor: Executor
-  ) {
-    let span = executor.begin(.gemm(x.m, weight.outputs, x.k, .forward, .int8))
-    defer { executor.end(span) }
-    IntegerGEMM.multiply(
-      x, weight.forward, columnScale: weight.scales, bias: bias, into: y, tail: adapter?.forward,
-      on: executor)
-  }
-
   /// dx[m, in] (+)= dy W (+ an adapter), where `dy` was quantised with `columns: weight.scales`.
   package static func backwardInput(
     _ dy: QuantizedRows, _ weight: PackedIntegerWeight, into dx: Matrix,

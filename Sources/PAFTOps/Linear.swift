@@ -126,19 +126,6 @@ package enum Linear {
     )
   }
 
-  /// y[m, out] = x Wᵀ (+ bias) (+ an adapter), rounded.
-  package static func forward(
-    _ x: PackedRows, _ weight: PackedWeight, bias: UnsafePointer<Float>?, into y: RoundedMatrix,
-    adapter: LowRank? = nil, on executor: Executor
-  ) {
-    let span = executor.begin(
-      .gemm(x.m, weight.outputs, x.k + rank(adapter), .forward, OperandType(x.type)))
-    defer { executor.end(span) }
-    GEMM.multiply(
-      x, weight.forward, into: y, adding: bias.map { .row($0) } ?? .nothing,
-      tail: adapter?.forward, on: executor)
-  }
-
   /// Columns that an adapter adds to the reduced dimension.
   private static func rank(_ adapter: LowRank?) -> Int { adapter?.low.k ?? 0 }
 

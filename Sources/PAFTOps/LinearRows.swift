@@ -148,20 +148,6 @@ extension LinearWeight {
     }
   }
 
-  /// The same, rounded.
-  package func forward(
-    _ x: LinearRows, bias: UnsafePointer<Float>?, into y: RoundedMatrix,
-    adapter: Linear.LowRank? = nil, on executor: Executor
-  ) {
-    switch self {
-    case .floats(let weight):
-      Linear.forward(x.packed!, weight, bias: bias, into: y, adapter: adapter, on: executor)
-    case .integers(let weight):
-      IntegerLinear.forward(
-        x.quantized!, weight, bias: bias, into: y, adapter: adapter, on: executor)
-    }
-  }
-
   /// y = base + x Wᵀ (+ bias) (+ an adapter): a residual connection.
   package func forward(
     _ x: LinearRows, base: Matrix, bias: UnsafePointer<Float>?, into y: Matrix,

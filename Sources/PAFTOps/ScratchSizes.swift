@@ -57,17 +57,9 @@ package struct ScratchSizes: Sendable {
     Arena.taken(2 * (2 * rows * columns + RoundedGates.distance))
   }
 
-  /// Where a product m x n of depth k is summed before it is rounded.
-  package func staged(_ m: Int, _ k: Int, _ n: Int, integers isInteger: Bool) -> Int {
-    if isInteger { return Arena.taken(4 * workers * Stage.room(integers)) }
-    return GEMM.isStaged(m: m, k: k, type, tile)
-      ? Arena.taken(4 * workers * Stage.room(tile)) : floats(m, n)
-  }
-
-  /// Rows of a gated product on their way into an operand, and pieces of what is multiplied.
+  /// Rows of a gated product on their way into an operand.
   package func gatedRows(_ columns: Int) -> Int {
-    let pieces = 2 * SwiGLU.pieceColumns
-    return Arena.taken(4 * workers * (max(tile.rows, integers.rows) * columns + pieces))
+    Arena.taken(4 * workers * max(tile.rows, integers.rows) * columns)
   }
 
   /// A left operand in 8 bits, m x k.

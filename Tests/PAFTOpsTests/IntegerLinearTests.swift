@@ -76,37 +76,6 @@ struct IntegerLinearTests {
     }
   }
 
-  @Test(
-    "rounded on its way out: the product, alone and with an adapter's part", arguments: modes,
-    [(5, 67, 130), (23, 200, 70), (300, 70, 4200), (601, 33, 129)])
-  func rounded(_ mode: Mode, _ shape: (Int, Int, Int)) throws {
-    let c = Case(m: shape.0, out: shape.1, inputs: shape.2)
-    let o = Operands(c)
-    for threads in [1, 3] {
-      try withExecutor(mode, threads: threads) { executor in
-        executor.withScratch { scratch in
-          let weight = PackedIntegerWeight(
-            in: scratch, outputs: c.out, inputs: c.inputs, backward: false, on: executor)
-          weight.pack(from: o.w.matrix, on: executor)
-          let x = QuantizedRows(in: scratch, m: c.m, k: c.inputs, on: executor)
-          x.quantize(o.x.matrix, on: executor)
-          let b = executor.packedWeight(in: scratch, outputs: c.out, inputs: 7, backward: false)
-          b.pack(from: Grid(c.out, 7, random: "b").matrix, on: executor)
-          let low = Linear.pack(Grid(c.m, 7, random: "low").matrix, in: scratch, on: executor)
-          let kept = RoundedMatrix(in: scratch, rows: c.m, columns: c.out)
-          for adapter in [nil, Linear.LowRank(low, b, scale: 2)] {
-            let y = Grid(unset: c.m, c.out)
-            IntegerLinear.forward(
-              x, weight, bias: o.bias.pointer, into: y.matrix, adapter: adapter, on: executor)
-            IntegerLinear.forward(
-              x, weight, bias: o.bias.pointer, into: kept, adapter: adapter, on: executor)
-            expectRounded(kept, y, in: scratch, on: executor)
-          }
-        }
-      }
-    }
-  }
-
   @Test("every side of the tile, to the bit", arguments: modes)
   func sides(_ mode: Mode) throws {
     let tile = mode.kernels.integer.tile

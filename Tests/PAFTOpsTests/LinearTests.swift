@@ -216,14 +216,6 @@ struct LinearTests {
           x, layer.weight, bias: layer.bias.pointer, into: together.matrix,
           adapter: Linear.LowRank(packed, up, scale: 2), on: executor)
         #expect(apart.values == together.values && together.isIntact, "bias \(shape)")
-        let rounded = RoundedMatrix(in: scratch, rows: tokens, columns: outputs)
-        Linear.forward(
-          x, layer.weight, bias: layer.bias.pointer, into: rounded,
-          adapter: Linear.LowRank(packed, up, scale: 2), on: executor)
-        expectRounded(rounded, together, in: scratch, on: executor)
-        Linear.forward(x, layer.weight, into: together.matrix, on: executor)
-        Linear.forward(x, layer.weight, bias: nil, into: rounded, on: executor)
-        expectRounded(rounded, together, in: scratch, on: executor)
 
         let (beside, residual) = (Grid(unset: tokens, outputs), Grid(unset: tokens, outputs))
         Linear.forward(x, layer.weight, base: base.matrix, into: beside.matrix, on: executor)

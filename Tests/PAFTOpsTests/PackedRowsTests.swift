@@ -141,8 +141,6 @@ struct PackedRowsTests {
           SwiGLU.forward(gate: dgate.matrix, up: dup.matrix, into: plain.matrix, on: executor)
           SwiGLU.forward(kept, by: .silu, into: y.matrix, on: executor)
           #expect(y.values == plain.values, "\(m)x\(k)")
-          SwiGLU.forward(kept, by: .silu, packed: packed, on: executor)
-          expectRows(packed, of: plain, "product of what is kept", in: scratch, on: executor)
 
           SwiGLU.backward(
             dy.matrix, gate: dgate.matrix, up: dup.matrix, dgate: dgate.matrix, dup: dup.matrix,

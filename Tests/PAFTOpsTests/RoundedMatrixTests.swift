@@ -37,16 +37,3 @@ struct RoundedMatrixTests {
     }
   }
 }
-
-/// That a product was rounded as its Floats are.
-func expectRounded(
-  _ found: RoundedMatrix, _ floats: Grid, in scratch: Arena, on executor: Executor,
-  _ location: SourceLocation = #_sourceLocation
-) {
-  let values = found.floats(in: scratch, on: executor)
-  let differs = (0..<found.rows * found.columns).first { index in
-    let (row, column) = (index / found.columns, index % found.columns)
-    return values.row(row)[column] != BF16(floats.matrix.row(row)[column]).float
-  }
-  #expect(differs == nil, "\(found.rows)x\(found.columns)", sourceLocation: location)
-}

@@ -277,16 +277,9 @@ struct PassMemory {
   private func mlpPart(_ pass: TrainingShape.Pass, keeps: Bool) -> Int {
     let tokens = pass.tokens
     let normed = keeps ? sizes.floats(tokens, c.hidden) : 0
-    // Two products leave gate and up rounded, for a backward pass where they wait.
-    let isStaged = rounds && !c.isFused
-    let computed =
-      isStaged
-      ? (keeps ? 0 : kept(tokens)) : keeps && !rounds ? 0 : gates(tokens)
-    let staged =
-      isStaged ? sizes.staged(tokens, c.hidden, c.intermediate, integers: quantizes) : 0
-    return computed + low(tokens)
+    return (keeps && !rounds ? 0 : gates(tokens)) + low(tokens)
       + max(
-        normed + operand(tokens, c.hidden) + staged,
+        normed + operand(tokens, c.hidden),
         sizes.gatedRows(c.intermediate) + operand(tokens, c.intermediate))
   }
 

@@ -78,9 +78,6 @@ extension Decoder {
   ) {
     let c = configuration
     let rows = a.middle.rows
-    if executor.compute == .bf16 && !c.isFused {
-      return forwardRoundedMLP(a, w, into: output, in: scratch)
-    }
     let gates = a.gates ?? LayerActivations.Gates(c, rows: rows, in: scratch)
     executor.withScratch { scratch in
       let packed = operand(
@@ -106,42 +103,11 @@ extension Decoder {
     SwiGLU.forward(
       gate: gates.gate, up: gates.up, by: c.activation, into: a.product, keeping: a.rounded,
       packed: packed, on: executor)
-    finishMLP(packed, a, w, into: output, in: scratch)
-  }
-
-  /// Gate and up rounded as the products leave them, which is how they wait for the backward pass: it
-  /// differentiates what is computed here.
-  private func forwardRoundedMLP(
-    _ a: LayerActivations, _ w: LayerWeights, into output: Matrix?, in scratch: Arena
-  ) {
-    let c = configuration
-    let rows = a.middle.rows
-    let gates = a.rounded ?? RoundedGates(in: scratch, rows: rows, columns: c.intermediate)
-    executor.withScratch { scratch in
-      let packed = operand(
-        a.middle, w.mlpInputNorm, normed: a.middleNormed, inverse: a.middleInverse, w,
-        for: (.gate, .up), in: scratch)
-      project(packed, .gate, w, a, into: gates.gateRows)
-      project(packed, .up, w, a, into: gates.upRows)
-    }
-    if output == nil && w.linears[Module.down.rawValue]!.adapter == nil && a.mlpOutput == nil {
-      return
-    }
-    let packed = w.operand((.down, .down), tokens: rows, in: scratch, on: executor)
-    SwiGLU.forward(gates, by: c.activation, packed: packed, on: executor)
-    finishMLP(packed, a, w, into: output, in: scratch)
-  }
-
-  /// The product behind the gates, or what the backward pass reads of it.
-  private func finishMLP(
-    _ packed: LinearRows, _ a: LayerActivations, _ w: LayerWeights, into output: Matrix?,
-    in scratch: Arena
-  ) {
     if output != nil || a.mlpOutput != nil {
       residual(
         packed, .down, w, a, output: a.mlpOutput, norm: w.mlpOutputNorm, base: a.middle,
         into: output)
-    } else if let down = w.linears[Module.down.rawValue]!.adapter {
+    } else if let down {
       // Recomputation for the backward pass: of the last product only its adapter part is read.
       _ = low(packed.packed!, down, into: a.low[Module.down.rawValue], in: scratch)
     }
@@ -224,19 +190,6 @@ extension Decoder {
   /// y = x Wᵀ + bias (+ adapter).
   private func project(
     _ x: LinearRows, _ module: Module, _ w: LayerWeights, _ a: LayerActivations, into y: Matrix
-  ) {
-    let linear = w.linears[module.rawValue]!
-    executor.withScratch { scratch in
-      linear.weight.forward(
-        x, bias: linear.bias, into: y,
-        adapter: lowRank(x, linear, into: a.low[module.rawValue], in: scratch), on: executor)
-    }
-  }
-
-  /// The same, rounded.
-  private func project(
-    _ x: LinearRows, _ module: Module, _ w: LayerWeights, _ a: LayerActivations,
-    into y: RoundedMatrix
   ) {
     let linear = w.linears[module.rawValue]!
     executor.withScratch { scratch in
