@@ -16,8 +16,12 @@ def commit():
 
 
 def cpu():
-    names = [l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")]
-    return f"{names[0]}, {len(os.sched_getaffinity(0))} CPUs"
+    """As `paft topology` names it: with family and model where the name is the maker's alone."""
+    told = dict(reversed([[word.strip() for word in l.split(":", 1)] for l in open("/proc/cpuinfo") if ":" in l]))
+    name = told["model name"]
+    if not any(c.isdigit() for c in name):
+        name += f" (family {told['cpu family']}, model {told['model']})"
+    return f"{name}, {len(os.sched_getaffinity(0))} CPUs"
 
 
 class Data:

@@ -23,7 +23,7 @@ extension Topology {
 
     let present = Set(files.cpuList(cpuFolder + "/present") ?? online)
     return Topology(
-      model: files.field("model name", of: "/proc/cpuinfo") ?? "",
+      model: readModel(files),
       cpus: online.map { readCPU($0, files, node: nodeOfCPU[$0] ?? nodes[0].id) },
       offline: present.subtracting(online).sorted(),
       nodes: nodes,
@@ -41,6 +41,17 @@ extension Topology {
             HugePages.Pool(size: size, count: $0, free: files.integer(folder + "/free_hugepages"))
           }
         }))
+  }
+
+  /// Some virtual machines tell the maker alone, "AMD EPYC": then by family and model, which name the
+  /// architecture.
+  private static func readModel(_ files: SystemFiles) -> String {
+    let path = "/proc/cpuinfo"
+    let name = files.field("model name", of: path) ?? ""
+    guard !name.contains(where: \.isNumber), let family = files.field("cpu family", of: path),
+      let model = files.field("model", of: path)
+    else { return name }
+    return "\(name) (family \(family), model \(model))"
   }
 
   private static func readCPU(_ id: Int, _ files: SystemFiles, node: Int) -> CPU {

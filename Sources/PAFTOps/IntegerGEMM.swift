@@ -23,6 +23,7 @@ import PAFTMachine
 package enum IntegerGEMM {
   static let sliceDepth = 4096
   static let blockRows = 258
+  /// 24 and 96 were not told apart.
   static let aheadRows = 96
   static let aheadTurns = 4
 

@@ -9,7 +9,7 @@ struct ProbeTests {
   @Test("every chain sums its products, once a round", arguments: KernelTable.available, [0, 1, 7])
   func sums(table: KernelTable, rounds: Int) {
     let lanes = table.gemm.tile_f32.lanes
-    let start = (0..<ProbeKernels.sums * lanes).map { Float($0) }
+    let start = (0..<table.probe.sums * lanes).map { Float($0) }
     let x = Guarded((0..<2 * lanes).map { Float($0 % 5 - 2) })
     let y = Guarded((0..<2 * lanes).map { Float($0 % 7 + 1) })
     let single = Guarded(start)

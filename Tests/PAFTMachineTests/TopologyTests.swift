@@ -27,6 +27,14 @@ struct TopologyTests {
     }
   }
 
+  @Test func aNameWithoutANumberIsToldWithFamilyAndModel() throws {
+    let info = "model name\t: AMD EPYC\ncpu family\t: 26\nmodel\t\t: 2"
+    #expect(
+      try machine("version-1-groups", changing: ["proc/cpuinfo": info]).topology.model
+        == "AMD EPYC (family 26, model 2)")
+    #expect(try machine("version-1-groups").topology.model == "AMD EPYC")
+  }
+
   @Test func aTwoSocketServerIsReadInFull() throws {
     let machine = try machine("two-socket-epyc")
     let topology = machine.topology

@@ -70,7 +70,7 @@ final class Roofline {
       }
     }
     let products = type == .f32 ? 1 : type == .bf16 ? 2 : 4
-    let each = Double(2 * ProbeKernels.sums * lanes * products)
+    let each = Double(2 * probe.sums * lanes * products)
     return (each * Double(rounds * executor.workers), watch.seconds)
   }
 

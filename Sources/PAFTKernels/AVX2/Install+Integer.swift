@@ -22,13 +22,3 @@ func install(_ integer: inout IntegerKernels) {
   integer.turnB_s8 = { turnB_s8(Lanes.self, $0, $1, $2, $3, $4) }
   integer.compensation_s8 = { compensation_s8(Lanes.self, $0, $1, $2, $3) }
 }
-
-/// Panel after panel.
-private func strip_u8s8(_ first: IntegerTileCall, _ stride: Int, _ step: Int) {
-  var call = first
-  let width = (call.columns &+ Lanes.lanes &- 1) / Lanes.lanes &* Lanes.lanes
-  while call.rows > 0 {
-    multiply_u8s8(call)
-    call.advance(panelRows, stride, width, step)
-  }
-}

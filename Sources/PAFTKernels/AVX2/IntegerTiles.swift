@@ -2,8 +2,18 @@
 
 import PAFTKernelBodies
 
-// The instance for the rows of a tile of bytes, on every instruction set: here once, linked into the
-// modules.
+// Strips of panels, and the instance for the rows of a tile of bytes, on every instruction set: here
+// once, linked into the modules.
+
+/// Panel after panel.
+func strip_u8s8(_ first: IntegerTileCall, _ stride: Int, _ step: Int) {
+  var call = first
+  let width = (call.columns &+ Lanes.lanes &- 1) / Lanes.lanes &* Lanes.lanes
+  while call.rows > 0 {
+    multiply_u8s8(call)
+    call.advance(panelRows, stride, width, step)
+  }
+}
 
 @inline(__always)
 func byRows_u8s8<let C: Int>(_: TileShape<0, C>.Type, _ call: IntegerTileCall) {

@@ -3,6 +3,9 @@
 import CVector
 import PAFTKernelBodies
 
+/// Sums of the probes: what 16 registers hold beside the operands.
+typealias Chains = TileShape<3, 4>
+
 /// The verbs of 8 lanes. Each is one C function of CVector and, once inlined, about one
 /// instruction.
 enum Lanes: InstructionSet {

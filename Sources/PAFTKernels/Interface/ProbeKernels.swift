@@ -9,16 +9,16 @@ package struct ProbeKernels: Sendable {
   package typealias In16 = KernelTable.In16
 
   /// Vectors of sums a probe keeps: more than the 4 to 6 cycles of a multiply-add times the two
-  /// that a core may start in one, fewer than AVX2's 16 registers less two operands.
-  package static let sums = 12
+  /// that a core may start in one, fewer than the registers less the operands; 2 KiB at most.
+  package var sums: Int
 
-  /// sums[s][lane] += x[lane] * y[lane], `rounds` times one after another; s < 12, `lanes` of
-  /// `gemm.tile_f32`. 2 * 12 * lanes operations a round.
+  /// sums[s][lane] += x[lane] * y[lane], `rounds` times one after another; s < `sums`, `lanes` of
+  /// `gemm.tile_f32`. 2 * sums * lanes operations a round.
   package var peak_f32: @convention(c) (_ sums: Out, _ x: In, _ y: In, _ rounds: Int) -> Void
-  /// sums[s][lane] += x[2*lane] * y[2*lane] + x[2*lane + 1] * y[2*lane + 1]; 4 * 12 * lanes
+  /// sums[s][lane] += x[2*lane] * y[2*lane] + x[2*lane + 1] * y[2*lane + 1]; 4 * sums * lanes
   /// operations a round. Rounding inside a pair is the instruction's own.
   package var peak_bf16: @convention(c) (_ sums: Out, _ x: In16, _ y: In16, _ rounds: Int) -> Void
-  /// sums[s][lane] += the four products of x[4*lane...] and y[4*lane...]; 8 * 12 * lanes operations
+  /// sums[s][lane] += the four products of x[4*lane...] and y[4*lane...]; 8 * sums * lanes operations
   /// a round.
   package var peak_u8s8:
     @convention(c) (

@@ -3,6 +3,9 @@
 import CVector
 import PAFTKernelBodies
 
+/// Sums of the probes: as many as the reference's, which probes bytes.
+typealias Chains = TileShape<3, 4>
+
 /// The verbs of 4 lanes. Each is one C function of CVector and, once inlined, about one
 /// instruction.
 enum Lanes: InstructionSet {

@@ -5,7 +5,8 @@ import PAFTKernelInterface
 
 /// Without instructions for pairs; bytes are the reference's.
 func install(_ probe: inout ProbeKernels) {
-  probe.peak_f32 = { peak_f32(Lanes.self, $0, $1, $2, $3) }
-  probe.peak_bf16 = { peak_bf16(Lanes.self, $0, $1, $2, $3) }
+  probe.sums = Chains.rows &* Chains.vectors
+  probe.peak_f32 = { peak_f32(Lanes.self, Chains.self, $0, $1, $2, $3) }
+  probe.peak_bf16 = { peak_bf16(Lanes.self, Chains.self, $0, $1, $2, $3) }
   probe.read_f32 = { read_f32(Lanes.self, $0, $1) }
 }

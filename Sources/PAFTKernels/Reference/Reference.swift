@@ -129,5 +129,6 @@ private func makeReference() -> KernelTable {
       agree_bf16: agree_bf16,
       finish_bf16: finish_bf16),
     probe: ProbeKernels(
-      peak_f32: peak_f32, peak_bf16: peak_bf16, peak_u8s8: peak_u8s8, read_f32: read_f32))
+      sums: referenceSums, peak_f32: peak_f32, peak_bf16: peak_bf16, peak_u8s8: peak_u8s8,
+      read_f32: read_f32))
 }
