@@ -117,14 +117,22 @@ package final class Arena: @unchecked Sendable {
     return end - from
   }
 
-  /// Makes all of it zero, as it was at the start, and untouched.
-  package func clear() {
-    if madvise(base, length, MADV_DONTNEED) != 0 { memset(base, 0, used) }
+  /// Makes all of it zero, as it was at the start, and untouched if it takes more than `keptPages`:
+  /// fewer pages cost more to fault in again, twice where they are read before they are written, than
+  /// they are worth.
+  /// - Returns: the bytes given back to the system.
+  @discardableResult package func clear() -> Int {
+    if used > Arena.keptPages, madvise(base, length, MADV_DONTNEED) == 0 { return used }
+    memset(base, 0, used)
+    return 0
   }
 }
 
 extension Arena {
   package static let hugePage = 2 << 20
+
+  /// An arena that takes no more than this stays where it is when it is cleared.
+  package static let keptPages = 8 << 20
 
   /// What an allocation takes of an arena: its bytes, and the distance that large ones keep.
   package static func taken(_ bytes: Int) -> Int { bytes >= large ? bytes + gap : bytes }

@@ -58,8 +58,15 @@ struct ArenaTests {
     }
     let used = arena.used
     fill()
-    arena.clear()
-    #expect(zeros(from..<from + 5 * page) && arena.used == used)
+    #expect(arena.clear() == used && zeros(from..<from + 5 * page) && arena.used == used)
+  }
+
+  @Test func aSmallArenaIsClearedInItsPlace() throws {
+    let arena = try Arena(capacity: 10_000, name: "test")
+    let bytes = arena.allocate(UInt8.self, count: 10_000)
+    bytes.update(repeating: 1, count: 10_000)
+    #expect(arena.clear() == 0)
+    #expect((0..<10_000).allSatisfy { bytes[$0] == 0 })
   }
 
   @Test func theWholeCapacityCanBeUsedToTheLastByte() throws {

@@ -57,7 +57,9 @@ struct BranchMemory: Sendable, Equatable {
     // Huge pages are touched as a whole.
     scratch = (most + Arena.hugePage - 1) / Arena.hugePage * Arena.hugePage
     // All but the gradients of the last layer, which come first; the later passes of a step find all.
-    if case .lora = configuration.adaptation, shape.mostPasses < 2 {
+    if case .lora = configuration.adaptation, shape.mostPasses < 2,
+      4 * table.floats > Arena.keptPages
+    {
       let gone = shape.largest.map { pass.discarded($0, layers: c.layers - 1) }.min() ?? 0
       shared = min(4 * table.floats / c.layers * (c.layers - 1), gone)
     } else {

@@ -74,7 +74,12 @@ package struct ModelDifference: Sendable {
     ) {
       squares = sparsity.measure(delta, count, lanes.merging)
       baseSquares = lanes.vectors.dot_f32(base, base, count)
-      for i in 0..<count { maximum = max(maximum, abs(delta[i])) }
+      // Finite by now, so magnitudes order as their bits do, and a maximum of integers becomes vectors.
+      var largest: Int32 = 0
+      for i in 0..<count {
+        largest = max(largest, Int32(bitPattern: delta[i].bitPattern & 0x7FFF_FFFF))
+      }
+      maximum = Float(bitPattern: UInt32(bitPattern: largest))
     }
 
     mutating func add(_ other: Part) {

@@ -174,8 +174,7 @@ package final class Trainable: @unchecked Sendable {
   /// Makes the gradients zero.
   func clearGradient(on executor: Executor) {
     if let gradientArena {
-      gradientArena.clear()
-      untouched = 4 * floats
+      untouched = gradientArena.clear()
     } else {
       Elementwise.zero(gradient, count: floats, on: executor)
     }
