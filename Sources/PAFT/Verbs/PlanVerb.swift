@@ -54,7 +54,9 @@ package enum PlanVerb {
   private static func savings(_ preparation: Preparation, _ job: BranchJob) -> String {
     var words: [String] = []
     if job.configuration.activationCheckpointing { words.append("recomputes activations") }
-    if preparation.recipe.machine.memoryLimit != nil, job.configuration.tokensPerPass < 2048 {
+    if preparation.recipe.machine.memoryLimit != nil,
+      job.configuration.tokensPerPass < BranchConfiguration.usualTokens
+    {
       words.append("passes of \(job.configuration.tokensPerPass) tokens")
     }
     return words.joined(separator: ", ")

@@ -68,7 +68,9 @@ package struct BranchConfiguration: Sendable {
   package var keepCheckpoints: Int
   /// Tokens of one forward pass; a step with more is cut into several and their gradients summed.
   package var tokensPerPass: Int
-  package static let usualTokens = 2048
+  /// Enough rows for every product, few enough for a layer's activations to stay near: in passes of twice as
+  /// many a 0.5B model trains 3 to 6 % slower, and all keep twice the activations.
+  package static let usualTokens = 1024
   /// Whether a pair's prompt is computed once for both answers: the same loss, rounded differently.
   package var sharesPrompts: Bool
   /// Where reference log-probabilities are kept for the next run; nil: only in this one's checkpoints.
