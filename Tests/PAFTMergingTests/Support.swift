@@ -82,12 +82,26 @@ func threaded(_ count: Int, _ body: (Int) -> Void) {
   }
 }
 
-/// A thread for work beside the workers'.
+/// A thread for work beside the workers'. It lets go of `body` before it says that it is done: what is
+/// told not to escape must not be held by a thread that is on its way out.
 func onThread(_ body: @escaping @Sendable () -> Void) -> () -> Void {
   let done = DispatchSemaphore(value: 0)
+  let work = Once(body)
   Thread.detachNewThread {
-    body()
+    work.run()
     done.signal()
   }
   return { done.wait() }
+}
+
+/// A closure that is called once and then gone. Of one thread after another.
+private final class Once: @unchecked Sendable {
+  private var body: (@Sendable () -> Void)?
+
+  init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+
+  func run() {
+    body?()
+    body = nil
+  }
 }
