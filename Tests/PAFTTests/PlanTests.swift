@@ -31,8 +31,13 @@ struct PlanTests {
         (0..<count).map { "\(5 + (from * 7 + $0 * 3 + row) % 250)" }.joined(separator: ",")
       }
       let length = 40 + row % 60
-      rows += "{\"input_ids\":[\(ids(length, 1))],\"labels\":[\(ids(length, 1))]}\n"
-      pairs += "{\"prompt_input_ids\":[\(ids(20, 2))],\"chosen_input_ids\":[\(ids(length, 3))],"
+      // Two of three begin alike, which is computed once.
+      let head = row % 3 == 0 ? ids(30, 9) : (0..<30).map { "\(5 + $0)" }.joined(separator: ",")
+      let unlabelled = String(repeating: "-100,", count: 30)
+      rows += "{\"input_ids\":[\(head),\(ids(length, 1))],"
+      rows += "\"labels\":[\(unlabelled)\(ids(length, 1))]}\n"
+      pairs += "{\"prompt_input_ids\":[\(head),\(ids(20, 2))],"
+      pairs += "\"chosen_input_ids\":[\(ids(length, 3))],"
       pairs += "\"rejected_input_ids\":[\(ids(30, 4))]}\n"
     }
     try FileSystem.write(rows, to: folder + "/sft.jsonl")

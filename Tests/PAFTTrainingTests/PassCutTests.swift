@@ -35,6 +35,18 @@ struct PassCutTests {
     #expect(cut([9, 9], 10, window: [1, 0]) == [[1], [0]])
   }
 
+  @Test("what all rows share counts once for each pass")
+  func shared() {
+    let window: [Int32] = [0, 1, 2, 3]
+    let lengths = [50, 60, 70, 45]
+    window.withUnsafeBufferPointer {
+      // 40 + 10 + 20 + 30 + 5 tokens.
+      #expect(PassCut.passes($0, capacity: 105, shared: 40) { lengths[Int($0)] }.count == 1)
+      #expect(PassCut.passes($0, capacity: 104, shared: 40) { lengths[Int($0)] }.count == 2)
+      #expect(PassCut.passes($0, capacity: 40, shared: 40) { lengths[Int($0)] }.count == 4)
+    }
+  }
+
   @Test("no more passes than TRL's best fit needs, and all its rows")
   func trl() throws {
     let cases = try #require(try JSON.read(path: TestData.fixture("text/packing.json")).array)
@@ -94,7 +106,7 @@ struct PassCutTests {
     let arena = try Arena(capacity: 1 << 20, node: nil, name: "cut")
     window.withUnsafeBufferPointer {
       let made = PassCut($0, capacity: 2048, in: arena) { lengths[Int($0)] }
-      #expect((0..<made.count).map { made.range($0).map { made.rows[$0] } } == planned)
+      #expect((0..<made.count).map { Array(made[$0]) } == planned)
     }
   }
 }

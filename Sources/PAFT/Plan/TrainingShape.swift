@@ -11,7 +11,7 @@ import PAFTTraining
 struct TrainingShape: Sendable {
   /// One forward and backward pass.
   struct Pass: Sendable, Equatable {
-    /// Of each sequence, in tokens; of a pair with a shared prompt the prompt's and the answers'.
+    /// Of each sequence, in tokens: what rows share is one of its own.
     var lengths: [Int] = []
     var labels = 0
     /// Queries times the keys that each of them sees.
@@ -19,6 +19,13 @@ struct TrainingShape: Sendable {
     /// Tokens of its rows, a shared prompt counted with each answer.
     var counted = 0
     var tokens: Int { lengths.reduce(0, +) }
+
+    /// `count` tokens behind `before` others.
+    mutating func append(_ count: Int, before: Int) {
+      if count == 0 { return }
+      lengths.append(count)
+      scores += Work.pairs(count, before: before)
+    }
   }
 
   let steps: Int
@@ -49,13 +56,13 @@ struct TrainingShape: Sendable {
       accumulation: configuration.accumulation, epochs: configuration.epochs,
       maxSteps: configuration.maxSteps)
     steps = plan.totalSteps
-    let rows = Self.rows(data, configuration)
+    let rows = PassRows(data, configuration, window: plan.window)
     var sampler = Sampler(
       plan, seed: CounterRandom(seed: configuration.seed).stream(configuration.name).key,
       shuffles: configuration.shuffle)
     let most = configuration.tokensPerPass
     let used = plan.rowsUsed(&sampler)
-    let walked = rows.indices.filter { used?[$0] ?? true }.map { Int32(truncatingIfNeeded: $0) }
+    let walked = (0..<data.count).filter { used?[$0] ?? true }.map { Int32(truncatingIfNeeded: $0) }
     walked.withUnsafeBufferPointer {
       Self.cut($0, rows, most) { pass in
         walkTokens += pass.tokens
@@ -86,18 +93,51 @@ struct TrainingShape: Sendable {
     }
   }
 
-  /// Cuts rows into passes as training does.
+  /// Cuts rows into passes, and lays these out, as training does.
   private static func cut(
-    _ window: UnsafeBufferPointer<Int32>, _ rows: [Pass], _ most: Int, _ body: (Pass) -> Void
+    _ window: UnsafeBufferPointer<Int32>, _ rows: PassRows, _ most: Int, _ body: (Pass) -> Void
   ) {
-    for indices in PassCut.passes(window, capacity: most, length: { rows[Int($0)].tokens }) {
+    switch rows {
+    case .supervised(let rows):
+      cut(window, rows.prompts, most, body) {
+        rows[$0].ids.count
+      } add: { row, from, pass in
+        let example = rows[row]
+        pass.append(example.ids.count - from, before: from)
+        pass.labels += example.trainedTokens
+        pass.counted += example.ids.count
+      }
+    case .preference(let rows, let objective):
+      cut(window, rows.prompts, most, body) {
+        rows.layout($0).tokens
+      } add: { row, from, pass in
+        let (pair, layout) = (rows[row], rows.layout(row))
+        pass.append(layout.shared - from, before: from)
+        pass.append(layout.chosen, before: layout.shared)
+        pass.append(layout.rejected, before: layout.shared)
+        pass.labels += pair.chosen.count + pair.rejected.count
+        if objective.nllCoversPrompt { pass.labels += max(0, pair.prompt.count - 1) }
+        pass.counted += pair.tokens
+      }
+    }
+  }
+
+  /// - Parameter add: adds a row to a pass, of which the first tokens are computed with others'.
+  private static func cut(
+    _ window: UnsafeBufferPointer<Int32>, _ prompts: PromptTree, _ most: Int,
+    _ body: (Pass) -> Void, length: (Int32) -> Int,
+    add: (_ row: Int32, _ from: Int, _ pass: inout Pass) -> Void
+  ) {
+    let shared = prompts.common(window)
+    for rows in PassCut.passes(window, capacity: most, shared: shared, length: length) {
       var pass = Pass()
-      for index in indices {
-        let row = rows[Int(index)]
-        pass.lengths += row.lengths
-        pass.labels += row.labels
-        pass.scores += row.scores
-        pass.counted += row.counted
+      rows.withUnsafeBufferPointer {
+        prompts.walk($0) { beginning, _ in
+          pass.append(beginning.ids.count, before: beginning.from)
+          return 0
+        } row: { row, from, _ in
+          add(row, from, &pass)
+        }
       }
       body(pass)
     }
@@ -113,32 +153,5 @@ struct TrainingShape: Sendable {
         && $0.lengths.count <= pass.lengths.count
     }
     passes.append(pass)
-  }
-
-  private static func rows(_ data: TrainingData, _ configuration: BranchConfiguration) -> [Pass] {
-    switch data {
-    case .sequences(let rows):
-      return rows.map {
-        Pass(
-          lengths: [$0.ids.count], labels: $0.trainedTokens, scores: Work.pairs($0.ids.count),
-          counted: $0.ids.count)
-      }
-    case .pairs(let rows):
-      var coversPrompt = false
-      if case .preference(let preference) = configuration.objective {
-        coversPrompt = preference.nllCoversPrompt
-      }
-      return rows.map { pair in
-        let layout = PairLayout(pair, sharesPrompt: configuration.sharesPrompts)
-        let answers = [layout.chosen, layout.rejected]
-        return Pass(
-          lengths: layout.shared > 0 ? [layout.shared] + answers : answers,
-          labels: pair.chosen.count + pair.rejected.count
-            + (coversPrompt ? max(0, pair.prompt.count - 1) : 0),
-          scores: answers.reduce(Work.pairs(layout.shared)) {
-            $0 + Work.pairs($1, before: layout.shared)
-          }, counted: pair.tokens)
-      }
-    }
   }
 }

@@ -127,6 +127,7 @@ extension Recipe.Branch {
     object["max_length"] = JSON(maxLength)
     object["assistant_only_loss"] = JSON(assistantOnlyLoss)
     object["completion_only_loss"] = JSON(completionOnlyLoss)
+    object["share_prompts"] = JSON(sharePrompts)
     object["max_bad_rows"] = JSON(maxBadRows)
     object["shuffle"] = JSON(shuffle)
     object["gradient_checkpointing"] = JSON(gradientCheckpointing)
@@ -177,7 +178,6 @@ extension Recipe.Preference {
     object["f_divergence_type"] = .string(divergence)
     object["f_alpha_divergence_coef"] = JSON(divergenceAlpha)
     object["discopop_tau"] = JSON(discopopTau)
-    object["share_prompts"] = JSON(sharePrompts)
     object["reference_cache"] = JSON(optional: referenceCache)
     return object
   }

@@ -60,6 +60,8 @@ public struct Recipe: Sendable, Equatable {
     public var assistantOnlyLoss = false
     /// Of prompts and completions train the completion alone.
     public var completionOnlyLoss = true
+    /// What rows of a batch begin with alike is computed once, and a pair's prompt for both answers.
+    public var sharePrompts = true
     /// So many rows may be bad and are left out.
     public var maxBadRows = 0
     public var shuffle: Bool
@@ -111,8 +113,6 @@ public struct Recipe: Sendable, Equatable {
     public var divergence: String
     public var divergenceAlpha: Double
     public var discopopTau: Double
-    /// A pair's prompt is computed once for both answers.
-    public var sharePrompts: Bool
     /// Folder that keeps reference log-probabilities between runs.
     public var referenceCache: String?
   }

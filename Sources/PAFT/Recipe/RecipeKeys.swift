@@ -146,6 +146,10 @@ extension RecipeSection {
         "max_length", .count(min: 2), "1024", "tokens of a row; longer ones are cut",
         aliases: ["max_seq_length", "cutoff_len", "sequence_len"]),
       RecipeKey(
+        "share_prompts", .flag, "true",
+        "compute once what rows of a batch begin with alike, and a pair's prompt for both answers: "
+          + "the same loss in less time"),
+      RecipeKey(
         "assistant_only_loss", .flag, "false",
         "of conversations train only what the template marks as the assistant's"),
       RecipeKey(
@@ -219,9 +223,6 @@ extension RecipeSection {
       RecipeKey(
         "discopop_tau", .number(min: 0, max: 1, openMin: true, openMax: true), "0.05",
         "DiscoPOP's temperature"),
-      RecipeKey(
-        "share_prompts", .flag, "true",
-        "compute a pair's prompt once for both answers: the same loss in less time"),
       RecipeKey(
         "reference_cache", .path, nil,
         "folder that keeps the base's log-probabilities for the next run over the same pairs"),

@@ -182,6 +182,7 @@ struct RecipeReader {
         .branch, "assistant_only_loss", places("assistant_only_loss"))!,
       completionOnlyLoss: try flag(
         .branch, "completion_only_loss", places("completion_only_loss"))!,
+      sharePrompts: try flag(.branch, "share_prompts", places("share_prompts"))!,
       maxBadRows: try count("max_bad_rows")!,
       shuffle: try flag(.branch, "shuffle", places("shuffle"))!,
       gradientCheckpointing: try flag(
@@ -233,7 +234,6 @@ struct RecipeReader {
       alphaPO: try number("alpha_po"), divergence: divergence,
       divergenceAlpha: try number("f_alpha_divergence_coef"),
       discopopTau: try number("discopop_tau"),
-      sharePrompts: try flag(.preference, "share_prompts", ["align.share_prompts"])!,
       referenceCache: try path("align.reference_cache"))
     do { _ = try preference.objective() } catch {
       throw located(error, leaf(["align.loss", "align.label_smoothing", "align.loss_weights"]))

@@ -28,7 +28,7 @@ extension Recipe.Branch {
       },
       activationCheckpointing: gradientCheckpointing, saveEvery: saveSteps == 0 ? nil : saveSteps,
       keepCheckpoints: saveTotalLimit, masterWeights: masterWeights || isLoRA,
-      tokensPerPass: tokensPerPass, sharesPrompts: preference?.sharePrompts ?? true,
+      tokensPerPass: tokensPerPass, sharesPrompts: sharePrompts,
       fingerprint: fingerprint + "\nseed \(seed) dtype \(dtype.rawValue)\n" + deciding)
   }
 

@@ -28,14 +28,17 @@ package enum PlanVerb {
     -> String
   {
     var branches = TextTable([
-      "branch", "steps", "tokens", "trained", "optimizer", "scratch", "time", "place", "",
+      "branch", "steps", "tokens", "computed", "trained", "optimizer", "scratch", "time", "place",
+      "",
     ])
     for (index, job) in preparation.jobs.enumerated() {
       let (branch, c) = (memory.branches[index], job.configuration)
       let shape = try? TrainingShape(c, job.data.training)
       branches.add([
         job.name, shape.map { Numbers.grouped($0.steps) } ?? "",
-        shape.map { Numbers.grouped($0.tokens) } ?? "", "\(ByteCount(branch.trained))",
+        shape.map { Numbers.grouped($0.tokens) } ?? "",
+        // Shared prompts are computed once.
+        shape.map { Numbers.grouped($0.computed) } ?? "", "\(ByteCount(branch.trained))",
         "\(ByteCount(branch.optimizer))", "\(ByteCount(branch.scratch))",
         "about " + Numbers.duration(time.seconds[index]),
         TopologyVerb.describe(preparation.places[index]), savings(preparation, job),
@@ -72,7 +75,8 @@ package enum PlanVerb {
       let shape = try? TrainingShape(job.configuration, job.data.training)
       return [
         "name": .string(job.name), "steps": JSON(optional: shape?.steps),
-        "tokens": JSON(optional: shape?.tokens), "trained_bytes": JSON(branch.trained),
+        "tokens": JSON(optional: shape?.tokens),
+        "computed_tokens": JSON(optional: shape?.computed), "trained_bytes": JSON(branch.trained),
         "optimizer_bytes": JSON(branch.optimizer), "scratch_bytes": JSON(branch.scratch),
         "gradient_checkpointing": JSON(job.configuration.activationCheckpointing),
         "tokens_per_pass": JSON(job.configuration.tokensPerPass),

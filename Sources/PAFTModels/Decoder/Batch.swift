@@ -42,9 +42,10 @@ package struct Batch: @unchecked Sendable {
       prefixes: hasPrefixes ? UnsafePointer(prefixes) : nil)
   }
 
-  /// The sequence to be written continues an earlier one, whose tokens it sees before its own. Its
-  /// first token can be scored where it stands right behind them.
-  package mutating func continueSequence(_ index: Int) {
+  /// The sequence to be written continues an earlier one, if it is given, whose tokens it sees before its
+  /// own. Its first token can be scored where it stands right behind them.
+  package mutating func continueSequence(_ index: Int?) {
+    guard let index else { return }
     precondition(index < sequenceCount && tokens == starts[sequenceCount])
     prefixes[sequenceCount] = index
     hasPrefixes = true
@@ -68,6 +69,14 @@ package struct Batch: @unchecked Sendable {
       labels += 1
     }
     tokens += 1
+  }
+
+  /// A whole sequence without labels, behind another one if that is given; its index.
+  package mutating func append(_ ids: [Int32], continuing other: Int?) -> Int {
+    continueSequence(other)
+    for id in ids { append(id, labelled: false) }
+    endSequence()
+    return sequenceCount - 1
   }
 
   package mutating func endSequence() {

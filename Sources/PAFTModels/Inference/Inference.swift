@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import PAFTBase
+import PAFTMachine
 import PAFTOps
 
 /// A row of tokens to score: log-probabilities of the tokens where `scored` says so. The first
@@ -13,6 +14,11 @@ package struct ScoreRequest: Sendable {
   package init(ids: [Int32], scored: [Bool]) {
     self.ids = ids
     self.scored = scored
+  }
+
+  /// Tokens before the one that predicts the first scored one.
+  fileprivate var sharable: Int {
+    max(0, (scored.dropFirst().firstIndex(of: true) ?? ids.count) - 1)
   }
 
   /// Scores ids[from...].
@@ -32,7 +38,8 @@ package struct ScoreResult: Sendable {
 }
 
 /// Scoring with a set of weights. Rows are packed into micro-batches of at most `batchTokens`
-/// tokens (a longer row goes alone), so a call needs bounded memory for any number of rows.
+/// tokens (a longer row goes alone), so a call needs bounded memory for any number of rows. What rows of
+/// a micro-batch begin with alike, before their scored tokens, is computed once.
 package struct Scorer {
   package let decoder: Decoder
   package let weights: Weights
@@ -63,22 +70,17 @@ package struct Scorer {
         tokens += requests[to].ids.count
         to += 1
       } while to < requests.count && tokens + requests[to].ids.count <= batchTokens
-      score(requests, from..<to, tokens: tokens, into: &results)
+      score(requests, from..<to, into: &results)
       from = to
     }
     return results
   }
 
   private func score(
-    _ requests: [ScoreRequest], _ range: Range<Int>, tokens: Int, into results: inout [ScoreResult]
+    _ requests: [ScoreRequest], _ range: Range<Int>, into results: inout [ScoreResult]
   ) {
     decoder.executor.withScratch { scratch in
-      var batch = Batch(in: scratch, tokens: tokens, sequences: range.count)
-      for index in range {
-        let request = requests[index]
-        for (id, scored) in zip(request.ids, request.scored) { batch.append(id, labelled: scored) }
-        batch.endSequence()
-      }
+      let batch = batch(requests[range], in: scratch)
       let rows = HeadLoss.Rows(in: scratch, count: batch.labels)
       let hidden = decoder.inference(batch, weights, finishing: batch.labelled)
       decoder.score(hidden, batch, weights, into: rows)
@@ -89,6 +91,32 @@ package struct Scorer {
         results[index].correct = (next..<next + count).map { rows.correct[$0] != 0 }
         next += count
       }
+    }
+  }
+
+  private func batch(_ requests: ArraySlice<ScoreRequest>, in arena: Arena) -> Batch {
+    let (first, count) = (requests.startIndex, requests.count)
+    let shares = !decoder.configuration.rotatesByLength
+    let prompts = PromptTree(rows: count, window: count) {
+      shares ? requests[first + $0].sharable : 0
+    } token: {
+      requests[first + $0].ids[$1]
+    }
+    return (0..<Int32(count)).map { $0 }.withUnsafeBufferPointer { rows in
+      var batch = Batch(
+        in: arena, tokens: prompts.tokens(rows) { requests[first + Int($0)].ids.count },
+        sequences: 2 * count)
+      prompts.walk(rows) { beginning, parent in
+        batch.append(beginning.ids, continuing: parent)
+      } row: { row, from, parent in
+        let request = requests[first + Int(row)]
+        batch.continueSequence(parent)
+        for (id, scored) in zip(request.ids, request.scored).dropFirst(from) {
+          batch.append(id, labelled: scored)
+        }
+        batch.endSequence()
+      }
+      return batch
     }
   }
 }

@@ -59,6 +59,7 @@ package final class Branch {
   /// Kept alive: adapters stand beside its weights, and the reference reads them.
   private let base: BaseModel?
   private let data: TrainingData
+  private let rows: PassRows
   private let rate: LearningRate
   private let reference: ReferenceLogps?
   private let referenceWeights: Weights?
@@ -88,6 +89,7 @@ package final class Branch {
       accumulation: configuration.accumulation, epochs: configuration.epochs,
       maxSteps: configuration.maxSteps)
     self.plan = plan
+    rows = PassRows(data, configuration, window: plan.window)
     rate = try LearningRate(
       peak: configuration.learningRate, schedule: configuration.schedule,
       warmup: configuration.warmup, totalSteps: plan.totalSteps)
@@ -230,7 +232,7 @@ package final class Branch {
     do { known = try cache?.load() ?? [:] } catch {
       note("\(configuration.name): \((error as? Fault)?.message ?? "\(error)"), computed anew")
     }
-    let keys = cache == nil ? [] : pass.examples.map(ReferenceCache.key)
+    let keys = cache == nil ? [] : pass.pairs.examples.indices.map(pass.pairs.key)
     var wanted: [Int32] = []
     for index in pairsInUse() {
       if let sums = cache == nil ? nil : known[keys[index]] {
@@ -263,11 +265,10 @@ package final class Branch {
   }
 
   private var preferencePass: PreferencePass? {
-    guard case .pairs(let pairs) = data, case .preference(let objective) = configuration.objective
-    else { return nil }
+    guard case .preference(let pairs, let objective) = rows else { return nil }
     return PreferencePass(
-      decoder: decoder, examples: pairs, objective: objective,
-      tokensPerPass: configuration.tokensPerPass, sharesPrompts: configuration.sharesPrompts)
+      decoder: decoder, pairs: pairs, objective: objective,
+      tokensPerPass: configuration.tokensPerPass)
   }
 
   // MARK: - One step
@@ -283,15 +284,17 @@ package final class Branch {
     } else {
       trainable.clearGradient(on: executor)
     }
-    switch data {
-    case .sequences(let examples):
+    switch rows {
+    case .supervised(let rows):
       SupervisedPass(
-        decoder: decoder, trainable: trainable, examples: examples,
+        decoder: decoder, trainable: trainable, rows: rows,
         tokensPerPass: configuration.tokensPerPass
       ).run(window, into: &report)
-    case .pairs:
-      guard let pass = preferencePass else { preconditionFailure("pairs need a preference loss") }
-      pass.run(window, trainable, reference: reference, into: &report)
+    case .preference(let pairs, let objective):
+      PreferencePass(
+        decoder: decoder, pairs: pairs, objective: objective,
+        tokensPerPass: configuration.tokensPerPass
+      ).run(window, trainable, reference: reference, into: &report)
     }
     let norm = GradientNorm(
       sumSquares: trainable.layerwise?.sumSquares

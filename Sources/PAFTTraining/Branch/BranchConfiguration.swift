@@ -71,7 +71,8 @@ package struct BranchConfiguration: Sendable {
   /// Enough rows for every product, few enough for a layer's activations to stay near: in passes of twice as
   /// many a 0.5B model trains 3 to 6 % slower, and all keep twice the activations.
   package static let usualTokens = 1024
-  /// Whether a pair's prompt is computed once for both answers: the same loss, rounded differently.
+  /// Whether a pair's prompt is computed once for both answers, and what rows of a pass begin with alike
+  /// once for all of them (`PromptTree`): the same loss, rounded differently.
   package var sharesPrompts: Bool
   /// Where reference log-probabilities are kept for the next run; nil: only in this one's checkpoints.
   package var referenceCache: ReferenceCache?

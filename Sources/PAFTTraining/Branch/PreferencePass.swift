@@ -22,10 +22,9 @@ package struct ReferenceLogps: @unchecked Sendable {
 /// term (ORPO over prompt and answer, RPO and CPO over the answer), N its labels in the window.
 struct PreferencePass {
   let decoder: Decoder
-  let examples: [PreferenceExample]
+  let pairs: PreferenceRows
   let objective: PreferenceObjective
   let tokensPerPass: Int
-  let sharesPrompts: Bool
 
   /// Where the labels of one pair lie among a batch's.
   private struct Labels: BitwiseCopyable {
@@ -42,29 +41,29 @@ struct PreferencePass {
   ) {
     var nllLabels = 0
     for index in window {
-      let labels = labels(examples[Int(index)])
+      let labels = labels(pairs[index])
       nllLabels += labels.prompt + labels.chosen
+      report.tokens += pairs[index].tokens
     }
     var metrics = PreferenceMetrics()
     var nll = 0.0
     var correct = 0
     var chosenLabels = 0
     let share = 1 / Double(window.count)
-    passes(window) { window, range, tokens in
-      for position in range { report.tokens += examples[Int(window[position])].tokens }
+    passes(window) { pass in
       let scratch = decoder.executor.scratch
       let mark = scratch.mark
       defer { scratch.release(to: mark) }
-      let batch = batch(window, range, tokens, in: scratch)
+      let batch = batch(pass, in: scratch)
       let rows = HeadLoss.Rows(
         in: scratch, count: batch.labels, slopes: decoder.configuration.hidden)
       let coefficients = scratch.allocate(Float.self, count: max(1, batch.labels))
       let hidden = decoder.forward(batch, trainable.weights)
       decoder.score(hidden, batch, trainable.weights, into: rows)
       var at = 0
-      for position in range {
-        let index = Int(window[position])
-        let labels = labels(examples[index])
+      for row in pass {
+        let index = Int(row)
+        let labels = labels(pairs[row])
         let chosen = at + labels.prompt
         let rejected = chosen + labels.chosen
         let end = rejected + labels.rejected
@@ -107,19 +106,19 @@ struct PreferencePass {
     _ reference: ReferenceLogps, _ weights: Weights, order: UnsafeBufferPointer<Int32>,
     check: () throws -> Void
   ) rethrows {
-    try passes(order) { order, range, tokens in
+    try passes(order) { pass in
       try check()
       let scratch = decoder.executor.scratch
       let mark = scratch.mark
       defer { scratch.release(to: mark) }
-      let batch = batch(order, range, tokens, in: scratch)
+      let batch = batch(pass, in: scratch)
       let rows = HeadLoss.Rows(in: scratch, count: batch.labels)
       let hidden = decoder.inference(batch, weights, finishing: batch.labelled)
       decoder.score(hidden, batch, weights, into: rows)
       var at = 0
-      for position in range {
-        let index = Int(order[position])
-        let labels = labels(examples[index])
+      for row in pass {
+        let index = Int(row)
+        let labels = labels(pairs[row])
         let chosen = at + labels.prompt
         let rejected = chosen + labels.chosen
         reference.values[2 * index] = sum(rows.logp, chosen..<rejected)
@@ -132,20 +131,14 @@ struct PreferencePass {
   // MARK: - Batches of pairs
 
   private func passes(
-    _ window: UnsafeBufferPointer<Int32>,
-    _ body: (_ rows: UnsafePointer<Int32>, Range<Int>, _ tokens: Int) throws -> Void
+    _ window: UnsafeBufferPointer<Int32>, _ body: (UnsafeBufferPointer<Int32>) throws -> Void
   ) rethrows {
     try decoder.executor.withScratch { scratch in
-      let cut = PassCut(window, capacity: tokensPerPass, in: scratch) { layout($0).tokens }
-      for index in 0..<cut.count {
-        let range = cut.range(index)
-        try body(cut.rows, range, range.reduce(0) { $0 + layout(cut.rows[$1]).tokens })
-      }
+      let cut = PassCut(
+        window, capacity: tokensPerPass, shared: pairs.prompts.common(window), in: scratch
+      ) { pairs.layout($0).tokens }
+      for index in 0..<cut.count { try body(cut[index]) }
     }
-  }
-
-  private func layout(_ index: Int32) -> PairLayout {
-    PairLayout(examples[Int(index)], sharesPrompt: sharesPrompts)
   }
 
   private func labels(_ pair: PreferenceExample) -> Labels {
@@ -156,28 +149,43 @@ struct PreferencePass {
       chosen: max(0, pair.chosen.count - lost), rejected: max(0, pair.rejected.count - lost))
   }
 
-  private func batch(
-    _ window: UnsafePointer<Int32>, _ range: Range<Int>, _ tokens: Int, in arena: Arena
-  ) -> Batch {
-    var batch = Batch(in: arena, tokens: tokens, sequences: 3 * range.count)
-    for position in range {
-      let pair = examples[Int(window[position])]
-      let shared = layout(window[position]).shared
-      for i in 0..<shared { batch.append(pair.prompt[i], labelled: objective.nllCoversPrompt) }
-      batch.endSequence()
-      let prompt = batch.sequenceCount - 1
-      if shared > 0 { batch.continueSequence(prompt) }
-      for i in shared..<pair.prompt.count {
-        batch.append(pair.prompt[i], labelled: objective.nllCoversPrompt)
-      }
-      for id in pair.chosen { batch.append(id, labelled: true) }
-      batch.endSequence()
-      if shared > 0 { batch.continueSequence(prompt) }
-      for i in shared..<pair.prompt.count { batch.append(pair.prompt[i], labelled: false) }
-      for id in pair.rejected { batch.append(id, labelled: true) }
-      batch.endSequence()
+  private func batch(_ pass: UnsafeBufferPointer<Int32>, in arena: Arena) -> Batch {
+    var batch = Batch(
+      in: arena, tokens: pairs.prompts.tokens(pass) { pairs.layout($0).tokens },
+      sequences: 4 * pass.count)
+    pairs.prompts.walk(pass) { beginning, parent in
+      batch.append(beginning.ids, continuing: parent)
+    } row: { row, from, parent in
+      append(pairs[row], pairs.layout(row), from, parent, to: &batch)
     }
     return batch
+  }
+
+  /// A pair, of whose prompt all before token `from` stands in sequence `parent`: the rest that is computed
+  /// once, then each answer behind what is not.
+  private func append(
+    _ pair: PreferenceExample, _ layout: PairLayout, _ from: Int, _ parent: Int?,
+    to batch: inout Batch
+  ) {
+    var prompt = parent
+    if from < layout.shared {
+      batch.continueSequence(parent)
+      for i in from..<layout.shared {
+        batch.append(pair.prompt[i], labelled: objective.nllCoversPrompt)
+      }
+      batch.endSequence()
+      prompt = batch.sequenceCount - 1
+    }
+    batch.continueSequence(prompt)
+    for i in layout.shared..<pair.prompt.count {
+      batch.append(pair.prompt[i], labelled: objective.nllCoversPrompt)
+    }
+    for id in pair.chosen { batch.append(id, labelled: true) }
+    batch.endSequence()
+    batch.continueSequence(prompt)
+    for i in layout.shared..<pair.prompt.count { batch.append(pair.prompt[i], labelled: false) }
+    for id in pair.rejected { batch.append(id, labelled: true) }
+    batch.endSequence()
   }
 
   private func sum(_ values: UnsafePointer<Float>, _ range: Range<Int>) -> Double {

@@ -10,24 +10,22 @@ import PAFTText
 struct SupervisedPass {
   let decoder: Decoder
   let trainable: Trainable
-  let examples: [SFTExample]
+  let rows: SupervisedRows
   let tokensPerPass: Int
 
   func run(_ window: UnsafeBufferPointer<Int32>, into report: inout StepReport) {
     var labels = 0
-    for index in window { labels += liveLabels(examples[Int(index)]) }
+    for index in window {
+      labels += liveLabels(rows[index])
+      report.tokens += rows[index].ids.count
+    }
     var sum = 0.0
     var correct = 0
     decoder.executor.withScratch { scratch in
-      let cut = PassCut(window, capacity: tokensPerPass, in: scratch) {
-        examples[Int($0)].ids.count
-      }
-      for index in 0..<cut.count {
-        let range = cut.range(index)
-        let tokens = range.reduce(0) { $0 + examples[Int(cut.rows[$1])].ids.count }
-        report.tokens += tokens
-        pass(cut.rows, range, tokens: tokens, labels: labels, &sum, &correct)
-      }
+      let cut = PassCut(
+        window, capacity: tokensPerPass, shared: rows.prompts.common(window), in: scratch
+      ) { rows[$0].ids.count }
+      for index in 0..<cut.count { pass(cut[index], labels: labels, &sum, &correct) }
     }
     report.loss = labels == 0 ? 0 : -sum / Double(labels)
     report.tokenAccuracy = labels == 0 ? 0 : Double(correct) / Double(labels)
@@ -43,20 +41,12 @@ struct SupervisedPass {
   }
 
   private func pass(
-    _ window: UnsafePointer<Int32>, _ range: Range<Int>, tokens: Int, labels: Int,
-    _ sum: inout Double, _ correct: inout Int
+    _ window: UnsafeBufferPointer<Int32>, labels: Int, _ sum: inout Double, _ correct: inout Int
   ) {
     let scratch = decoder.executor.scratch
     let mark = scratch.mark
     defer { scratch.release(to: mark) }
-    var batch = Batch(in: scratch, tokens: tokens, sequences: range.count)
-    for at in range {
-      let example = examples[Int(window[at])]
-      for t in 0..<example.ids.count {
-        batch.append(example.ids[t], labelled: example.labels[t] != Record.ignored)
-      }
-      batch.endSequence()
-    }
+    let batch = batch(window, in: scratch)
     let rows = HeadLoss.Rows(
       in: scratch, count: batch.labels, slopes: decoder.configuration.hidden)
     let coefficients = scratch.allocate(Float.self, count: max(1, batch.labels))
@@ -68,5 +58,22 @@ struct SupervisedPass {
       sum += Double(rows.logp[i])
       correct += Int(rows.correct[i])
     }
+  }
+
+  private func batch(_ window: UnsafeBufferPointer<Int32>, in arena: Arena) -> Batch {
+    var batch = Batch(
+      in: arena, tokens: rows.prompts.tokens(window) { rows[$0].ids.count },
+      sequences: 2 * window.count)
+    rows.prompts.walk(window) { beginning, parent in
+      batch.append(beginning.ids, continuing: parent)
+    } row: { row, from, parent in
+      let example = rows[row]
+      batch.continueSequence(parent)
+      for t in from..<example.ids.count {
+        batch.append(example.ids[t], labelled: example.labels[t] != Record.ignored)
+      }
+      batch.endSequence()
+    }
+    return batch
   }
 }

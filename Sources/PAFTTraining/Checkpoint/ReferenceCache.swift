@@ -25,9 +25,11 @@ package struct ReferenceCache: Sendable {
     self.identity = identity
   }
 
-  /// What tells a pair from others: its tokens, which are what data and template came to.
-  package static func key(_ pair: PreferenceExample) -> ContentHash {
+  /// What tells a pair from others: its tokens, which are what data and template came to. And where its
+  /// prompt is cut, because it is shared up to there, which decides the order of sums.
+  package static func key(_ pair: PreferenceExample, cuts: [Int] = []) -> ContentHash {
     var hash = ContentHash()
+    hash.add(cuts.map { Int32(truncatingIfNeeded: $0) })
     hash.add(pair.prompt)
     hash.add(pair.chosen)
     hash.add(pair.rejected)

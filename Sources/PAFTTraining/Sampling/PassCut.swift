@@ -9,10 +9,11 @@ import PAFTMachine
 /// Rows are taken by length, longest first. Each goes into the fullest pass that has room for it, which
 /// gives the number of passes; then, anew, into the emptiest of so many, and that is kept if none
 /// overflows. Passes stand in the order of their first rows, rows in the order of the window. A row
-/// longer than the capacity has a pass of its own. The cut depends on the lengths alone.
+/// longer than the capacity has a pass of its own. The cut depends on the lengths alone, and on how many
+/// tokens all rows of the window share, which each pass computes once (`PromptTree`).
 package struct PassCut {
   /// The window's rows, those of a pass side by side.
-  package let rows: UnsafeMutablePointer<Int32>
+  private let rows: UnsafeMutablePointer<Int32>
   private let ends: UnsafeMutablePointer<Int32>
   package private(set) var count = 0
 
@@ -20,33 +21,37 @@ package struct PassCut {
   private static let chunk = 1024
 
   /// - Parameters:
+  ///   - shared: tokens at the head of every row that a pass computes once.
   ///   - arena: what the cut lies in: 20 bytes for each row.
   ///   - length: tokens of a row, by its number.
   package init(
-    _ window: UnsafeBufferPointer<Int32>, capacity: Int, in arena: Arena,
+    _ window: UnsafeBufferPointer<Int32>, capacity: Int, shared: Int = 0, in arena: Arena,
     length: (Int32) -> Int
   ) {
     func room() -> UnsafeMutablePointer<Int32> {
       arena.allocate(Int32.self, count: max(1, window.count))
     }
     self.init(
-      window, capacity: capacity, rows: room(), ends: room(), order: room(), passes: room(),
-      loads: arena.allocate(Int.self, count: max(1, min(window.count, Self.chunk))),
-      length: length)
+      window, capacity: capacity - shared, rows: room(), ends: room(), order: room(),
+      passes: room(),
+      loads: arena.allocate(Int.self, count: max(1, min(window.count, Self.chunk)))
+    ) { length($0) - shared }
   }
 
   /// The same for a plan: the numbers of the rows of each pass.
   package static func passes(
-    _ window: UnsafeBufferPointer<Int32>, capacity: Int, length: (Int32) -> Int
+    _ window: UnsafeBufferPointer<Int32>, capacity: Int, shared: Int = 0,
+    length: (Int32) -> Int
   ) -> [[Int32]] {
     withUnsafeTemporaryAllocation(of: Int32.self, capacity: 4 * window.count + 4) { room in
       withUnsafeTemporaryAllocation(of: Int.self, capacity: Self.chunk) { loads in
         let base = room.baseAddress!
         let step = window.count + 1
         let cut = PassCut(
-          window, capacity: capacity, rows: base, ends: base + step, order: base + 2 * step,
-          passes: base + 3 * step, loads: loads.baseAddress!, length: length)
-        return (0..<cut.count).map { cut.range($0).map { cut.rows[$0] } }
+          window, capacity: capacity - shared, rows: base, ends: base + step,
+          order: base + 2 * step, passes: base + 3 * step, loads: loads.baseAddress!
+        ) { length($0) - shared }
+        return (0..<cut.count).map { Array(cut[$0]) }
       }
     }
   }
@@ -69,9 +74,10 @@ package struct PassCut {
     }
   }
 
-  /// Rows of a pass, as positions in `rows`.
-  package func range(_ pass: Int) -> Range<Int> {
-    (pass == 0 ? 0 : Int(ends[pass - 1]))..<Int(ends[pass])
+  /// The numbers of a pass's rows.
+  package subscript(_ pass: Int) -> UnsafeBufferPointer<Int32> {
+    let from = pass == 0 ? 0 : Int(ends[pass - 1])
+    return UnsafeBufferPointer(start: rows + from, count: Int(ends[pass]) - from)
   }
 
   /// Fills passes[i], the pass of window[i].
