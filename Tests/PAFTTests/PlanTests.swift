@@ -126,6 +126,38 @@ struct PlanTests {
     #expect(abs(found - wanted) <= 1e-9 * wanted, "\(found) for \(wanted)")
   }
 
+  @Test("products in 8 bits are those with the base's weights, of as many operations")
+  func integers() throws {
+    let folder = TestData.temporaryFolder()
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let base = try model(folder)
+    let path = try recipe(folder, "adapter: {r: 8}")
+    let branches = try ["int8", "bf16"].map {
+      try #require(plan(path, ["base_dtype=\($0)"]).json["branches"]?.array)
+    }
+    for (quantized, plain) in zip(branches[0], branches[1]) {
+      #expect(plain["int8_operations"]?.double == 0)
+      let (found, all) = (quantized["operations"]?.double ?? 0, plain["operations"]?.double ?? -1)
+      #expect(abs(found - all) <= 1e-12 * all)
+    }
+    let c = try JSON.read(path: base + "/config.json")
+    func size(_ name: String) throws -> Double { try #require(c[name]?.double) }
+    let (hidden, inner) = (try size("hidden_size"), try size("intermediate_size"))
+    let keys = try hidden * size("num_key_value_heads") / size("num_attention_heads")
+    let (before, after) = (hidden * (hidden + 2 * keys), hidden * (hidden + 3 * inner))
+    let tokens = try #require(branches[0][0]["computed_tokens"]?.double)
+    // A tenth of the 64 rows is held out, the others are seen once; 30 tokens of each have no label.
+    let labels = try #require(branches[0][0]["tokens"]?.double) - 58 * 30
+    // Forward and for the gradient of the input, which the first layer's attention needs none of; only
+    // rows with a label go on from the last layer's attention.
+    let layers =
+      try (size("num_hidden_layers") - 1) * tokens * (before + after) + tokens * before
+      + labels * after
+    let wanted = 4 * layers - 2 * tokens * before
+    let found = try #require(branches[0][0]["int8_operations"]?.double)
+    #expect(abs(found - wanted) <= 1e-9 * wanted, "\(found) for \(wanted)")
+  }
+
   @Test("one branch alone is planned too, its reference's passes larger than its steps'")
   func alone() throws {
     let folder = TestData.temporaryFolder()

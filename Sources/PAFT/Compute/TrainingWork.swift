@@ -24,13 +24,20 @@ extension ModelConfiguration {
   ///
   /// - Parameter adapter: nil trains the weights themselves.
   func productOperations(_ adapter: LoRAConfiguration?, tokens: Double, labels: Double) -> Double {
-    let linear = linearProducts(tokens, labels: labels)
-    guard let adapter else { return 6 * linear }
+    let layers = layerOperations(adapter, tokens: tokens, labels: labels)
+    guard let adapter else { return layers + 2 * linearProducts(tokens, labels: labels) }
     let low = products(tokens, labels: labels, in: adapter.modules(of: self)) {
       Double(adapter.rank) * Double(outputs($0) + inputs($0))
     }
-    let first = Double(hidden) * Double(queryWidth + 2 * keyWidth) * tokens
-    return 4 * linear - 2 * first + 6 * low
+    return layers + 6 * low
+  }
+
+  /// Those of them that read the layers' weights, forward and for gradients of inputs: what may be
+  /// multiplied in 8 bits.
+  func layerOperations(_ adapter: LoRAConfiguration?, tokens: Double, labels: Double) -> Double {
+    let linear = linearProducts(tokens, labels: labels)
+    if adapter == nil { return 4 * linear }
+    return 4 * linear - 2 * Double(hidden) * Double(queryWidth + 2 * keyWidth) * tokens
   }
 
   /// Operations of an L1 penalty on adapters' products: for each gradient every entry is made twice and

@@ -79,11 +79,8 @@ struct Preparation: Sendable {
         jobs.count < 2
         ? [whole]
         : machine.split(
-          by: try jobs.map {
-            TimePlan.operations(
-              model.configuration, $0.configuration,
-              try TrainingShape($0.configuration, $0.data.training), recipe.dtype.compute)
-          }, threads: threads)
+          by: try jobs.map { try BranchWork($0, model.configuration, recipe).weight },
+          threads: threads)
       isSequential = false
     }
     try keepMemoryLimit()

@@ -80,7 +80,8 @@ package enum PlanVerb {
         "optimizer_bytes": JSON(branch.optimizer), "scratch_bytes": JSON(branch.scratch),
         "gradient_checkpointing": JSON(job.configuration.activationCheckpointing),
         "tokens_per_pass": JSON(job.configuration.tokensPerPass),
-        "operations": JSON(time.operations[index]), "seconds": JSON(time.seconds[index]),
+        "operations": JSON(time.work[index].operations),
+        "int8_operations": JSON(time.work[index].integer), "seconds": JSON(time.seconds[index]),
         "place": TopologyVerb.json(preparation.places[index]),
       ]
     }
