@@ -35,7 +35,8 @@ PAFT_VERB double paft_inverse_root(double x) {
 PAFT_VERB void paft_prefetch(const float *p) { __builtin_prefetch(p, 1, 3); }
 /* Makes streaming stores visible before whatever is stored later: once, at the end of a kernel. */
 PAFT_VERB void paft_fence(void) { _mm_sfence(); }
-/* To be read, into the second level. */
+/* To be read, into the first level, and into the second. */
+PAFT_VERB void paft_prefetch_near(const void *p) { __builtin_prefetch(p, 0, 3); }
 PAFT_VERB void paft_prefetch_far(const void *p) { __builtin_prefetch(p, 0, 2); }
 
 #define PAFT_LANES 8

@@ -37,6 +37,9 @@ enum Lanes: InstructionSet {
   @inline(__always) static func fence() {
     paft_fence()
   }
+  @inline(__always) static func prefetchNear(_ p: UnsafeRawPointer) {
+    paft_prefetch_near(p)
+  }
   @inline(__always) static func prefetchFar(_ p: UnsafeRawPointer) {
     paft_prefetch_far(p)
   }

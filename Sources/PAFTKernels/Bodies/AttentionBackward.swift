@@ -99,6 +99,7 @@ package func accumulateRows<P: AttentionProduct, let R: Int, let C: Int>(
     for r in 0..<R {
       for j in 0..<C { sums[r][j] = I.load(to + (r &* stride &+ j &* I.lanes)) }
     }
+    prefetchTile(I.self, TileShape<R, C>.self, to + R &* stride, stride)
     multiply(P.self, &sums, a, queries, P.depth, right, queries / P.depth)
     for r in 0..<R {
       for j in 0..<C { I.store(to + (r &* stride &+ j &* I.lanes), sums[r][j]) }

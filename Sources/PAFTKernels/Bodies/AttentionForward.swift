@@ -171,8 +171,20 @@ package func accumulateTile<P: AttentionProduct, let R: Int, let C: Int>(
       for j in 0..<C { sums[r][j] = I.load(to + (r &* width &+ j &* I.lanes)) }
     }
   }
+  prefetchTile(I.self, TileShape<R, C>.self, to + R &* width, width)
   multiply(P.self, &sums, a, P.depth, stepStride, b, steps)
   for r in 0..<R {
     for j in 0..<C { I.store(to + (r &* width &+ j &* I.lanes), sums[r][j]) }
+  }
+}
+
+/// Asks for a tile of sums, which the products before it leave time for: sums of a block do not stay in
+/// the first-level cache beside the operands.
+@_alwaysEmitIntoClient @inline(__always)
+package func prefetchTile<I: InstructionSet, let R: Int, let C: Int>(
+  _: I.Type, _: TileShape<R, C>.Type, _ tile: UnsafePointer<Float>, _ stride: Int
+) {
+  for r in 0..<R {
+    for j in 0..<C { I.prefetch(tile + (r &* stride &+ j &* I.lanes)) }
   }
 }

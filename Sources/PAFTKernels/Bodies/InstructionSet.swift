@@ -27,6 +27,8 @@ import PAFTKernelInterface
   /// `p` is a multiple of a register; `fence()` ends a row of them.
   static func stream(_ p: UnsafeMutablePointer<Float>, _ v: F)
   static func fence()
+  /// Into the first-level cache, to be read.
+  static func prefetchNear(_ p: UnsafeRawPointer)
   /// Into the second-level cache, to be read.
   static func prefetchFar(_ p: UnsafeRawPointer)
 

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // A norm reads a row twice: for its sum, then to write the result. Done one after the other, memory
-// only reads, then only writes; one core reads at 34 GB/s but moves 45 when it does both. So the
+// only reads, then only writes; one core reads at 34 GB/s but moves 45 when it does both (Zen 4). So the
 // rows are skewed: while one is written, the sum of the next is taken in the same sweep. Asking for
 // the next row by prefetch instead cost a third (rows of 2048, Zen 4); pairs of rows that share the
 // loads of w reached 71 % of stream (backward, 896 wide) where the skew reaches 105 %, and 61 where it
 // reaches 72 (2048 wide).
 //
-// Forward, beyond the caches, as shares of a copy: 896 wide 95 %, 2048 wide 87, 4096 wide 78. With
-// a fence after every row it was 68, 73 and 66; a skew of two rows, which hides the root of the sum,
-// gained nothing over four vectors of a stream at a time (36 against 39 GB/s, 896 wide). Rows of
-// 4096 and w together are more than the first-level cache holds; there a prefetch 2 KiB ahead gives
-// a tenth.
+// Forward, beyond the caches, a streaming store needs no line to be read, and what is left of the
+// memory's time is the next row: with it asked for 6 KiB ahead, into the first level, Zen 5 moves
+// 87...98 % of a copy from 2048 to 4864 wide (69...82 without; 4 KiB ahead 77...100, 8 and 12 KiB up to
+// a tenth less in wide rows, into the second level 85 at best). With plain stores it gains nothing.
+// Zen 4, 2 KiB ahead in rows of 4096 alone: 896 wide 95 %, 2048 wide 87, 4096 wide 78. With a fence
+// after every row it was 68, 73 and 66; a skew of two rows, which hides the root of the sum, gained
+// nothing over four vectors of a stream at a time (36 against 39 GB/s, 896 wide).
 //
-// Backward moves 16 bytes a value. Vectors grouped as forward lost 8 % (896 wide), a skew of two rows
+// Backward moves 16 bytes a value, three of four read: dx += dy + x and nothing else reaches 81...84 % of
+// a walk that writes what it reads (Zen 5), this 74...78. Prefetching any of its streams, 2...16 KiB ahead,
+// took 4...20 % off that; vectors grouped as forward lost 8 % on Zen 4 (896 wide), a skew of two rows
 // 14, eight rows summed and then written 30, or 20 with prefetch; at 2048 and 4096 wide all were
 // within 7 % of this.
 
@@ -28,8 +32,6 @@ package func rmsNorm_f32<I: InstructionSet>(
   // Streaming stores need whole registers at aligned places.
   let aligned = (Int(bitPattern: y) / 4 | stride | dim) & (I.lanes &- 1) == 0
   let past = streams != 0 && aligned
-  // What the first-level cache does not hold besides the row after it is asked for early.
-  let isWide = dim >= 4096
   var squares = InlineArray<4, I.F>(repeating: I.splat(0))
   sweep(I.self, dim) { at, count, slot in
     let v = I.load(x + at, count)
@@ -49,9 +51,13 @@ package func rmsNorm_f32<I: InstructionSet>(
     }
     squares = .init(repeating: I.splat(0))
     if past {
-      normRow(I.self, to, from, w, factor, dim, stride, isWide, &squares) { I.stream($0, $1) }
+      normRow(I.self, to, from, w, factor, dim, stride, &squares) {
+        // Beyond the caches the next row is asked for 6 KiB ahead.
+        I.prefetchNear($2 + 1536)
+        I.stream($0, $1)
+      }
     } else {
-      normRow(I.self, to, from, w, factor, dim, stride, isWide, &squares) { I.store($0, $1) }
+      normRow(I.self, to, from, w, factor, dim, stride, &squares) { to, v, _ in I.store(to, v) }
     }
   }
   if past { I.fence() }
@@ -59,26 +65,25 @@ package func rmsNorm_f32<I: InstructionSet>(
 
 /// Writes a row and sums the squares of the next: four vectors of a stream at a time, before the next
 /// stream is touched.
+///
+/// - Parameter put: stores a vector; `next` is where the same place of the next row lies.
 @_alwaysEmitIntoClient @inline(__always)
 package func normRow<I: InstructionSet>(
   _: I.Type, _ to: UnsafeMutablePointer<Float>, _ from: UnsafePointer<Float>,
-  _ w: UnsafePointer<Float>, _ factor: I.F, _ dim: Int, _ stride: Int, _ isWide: Bool,
+  _ w: UnsafePointer<Float>, _ factor: I.F, _ dim: Int, _ stride: Int,
   _ squares: inout InlineArray<4, I.F>,
-  _ put: (_ p: UnsafeMutablePointer<Float>, _ v: I.F) -> Void
+  _ put: (_ p: UnsafeMutablePointer<Float>, _ v: I.F, _ next: UnsafePointer<Float>) -> Void
 ) {
   let next = from + stride
   var i = 0
   while i &+ 4 &* I.lanes <= dim {
-    if isWide {
-      for k in 0..<4 { I.prefetchFar(next + (i &+ k &* I.lanes &+ 512)) }
-    }
     var v = InlineArray<4, I.F>(repeating: I.splat(0))
     for k in 0..<4 { v[k] = I.load(next + (i &+ k &* I.lanes)) }
     for k in 0..<4 { squares[k] = I.fma(v[k], v[k], squares[k]) }
     for k in 0..<4 { v[k] = I.mul(I.load(from + (i &+ k &* I.lanes)), factor) }
     for k in 0..<4 {
       let at = i &+ k &* I.lanes
-      put(to + at, I.mul(v[k], I.load(w + at)))
+      put(to + at, I.mul(v[k], I.load(w + at)), next + at)
     }
     i &+= 4 &* I.lanes
   }

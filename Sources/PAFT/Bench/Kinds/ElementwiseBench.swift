@@ -128,10 +128,10 @@ enum ElementwiseBench {
       ranges { at, n in kernels.optimizer.softThreshold_f32(p + at, m + at, 1e-6, n) }
     }
     let half = UnsafeMutableRawPointer(v).assumingMemoryBound(to: UInt16.self)
-    let streams = 4 * count >= 32 << 20 ? 1 : 0
+    // Past the caches where they cannot keep what is read and written for the next sample.
+    let streams = 6 * count >= 32 << 20 ? 1 : 0
     measure(session, "convert", shape, "f32 to bf16", bytesEach: 6, .update, dtype: "bf16") {
-      ranges { at, n in kernels.vectors.toBF16(half + at, g + at, n, 2 * count >= 32 << 20 ? 1 : 0)
-      }
+      ranges { at, n in kernels.vectors.toBF16(half + at, g + at, n, streams) }
     }
     measure(session, "convert", shape, "bf16 to f32", bytesEach: 6, .copy, dtype: "bf16") {
       ranges { at, n in kernels.vectors.fromBF16(m + at, half + at, n, streams) }
