@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/perf_event.h>
+#include <malloc.h>
 #include <numaif.h>
 #include <pthread.h>
 #include <sched.h>
@@ -151,6 +152,12 @@ size_t paft_peak_resident(void) {
   }
   struct rusage usage;
   return getrusage(RUSAGE_SELF, &usage) == 0 ? (size_t)usage.ru_maxrss * 1024 : 0;
+}
+
+void paft_trim_heap(void) {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
 }
 
 // MARK: - Counters

@@ -96,4 +96,8 @@ package struct Machine: Sendable {
 
   /// Bytes this process held in memory at its peak.
   package static var peakResident: Int { paft_peak_resident() }
+
+  /// Gives free memory of the heap back to the system, which otherwise stays with the thread that had
+  /// it: between stages, whose plans know nothing of it.
+  package static func trimHeap() { paft_trim_heap() }
 }

@@ -75,6 +75,9 @@ size_t paft_page_size(void);
 /// The largest resident set this process ever had, in bytes.
 size_t paft_peak_resident(void);
 
+/// Gives the free memory of all of malloc's arenas back to the system, where that is glibc's.
+void paft_trim_heap(void);
+
 // MARK: - Counters (perf_event_open)
 
 /// Opens a counter of the calling thread in user mode, which counts from now on: 0 cycles,

@@ -63,7 +63,7 @@ struct MemoryPlan: Sendable, Equatable {
       Stage(name: "training", bytes: resting + training),
     ]
     if jobs.count == 2 {
-      stages.append(Stage(name: "merging", bytes: resting + Self.merging(preparation)))
+      stages.append(Stage(name: "merging", bytes: resting + Self.merging(preparation, branches)))
       for baseline in preparation.recipe.baselines {
         let own = baseline == .sequential ? base + branch(1, whole).bytes : 0
         stages.append(
@@ -85,14 +85,22 @@ struct MemoryPlan: Sendable, Equatable {
   }
 
   /// Base, result and two models of the largest tensor that is merged whole, and two of them as they lie
-  /// in files: one that an adapter changes, or any where the method asks for it. Strips of the others.
-  private static func merging(_ preparation: Preparation) -> Int {
+  /// in files: one that an adapter changes, or any where the method asks for it. Adapters as they lie in
+  /// theirs, and what is needed beside.
+  private static func merging(_ preparation: Preparation, _ branches: [BranchMemory]) -> Int {
     let folder = preparation.model
+    let width = folder.storage.size
     let adapted = preparation.jobs.contains { $0.configuration.adaptation != .full }
     let method = MergeMethod.named(preparation.recipe.merge.method)
     let layers = folder.table.rows.filter { $0.layer != nil }.map { 4 * $0.count }.max() ?? 0
     let whole = method?.streams != true ? folder.largestTensor : adapted ? layers : 0
-    return 6 * whole + preparation.whole.count * 4 * 4 * Lanes.strip
+    let adapters = zip(preparation.jobs, branches).reduce(0) { sum, part in
+      sum + (part.0.configuration.adaptation == .full ? 0 : part.1.trained)
+    }
+    return 6 * whole + adapters
+      + Merge.room(
+        workers: preparation.whole.count, count: folder.table.rows.map(\.count).max() ?? 0,
+        bytes: folder.table.rows.reduce(0) { $0 + $1.count } * width, width: width)
   }
 
   /// Scratch of scoring the held-out rows, and of generating answers where a grader wants some.

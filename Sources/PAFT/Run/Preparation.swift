@@ -83,6 +83,8 @@ struct Preparation: Sendable {
           threads: threads)
       isSequential = false
     }
+    // Of the files of rows only what is trained stays.
+    Machine.trimHeap()
     try keepMemoryLimit()
     if refusesMemory { try requireMemory(MemoryPlan(self)) }
   }

@@ -22,7 +22,13 @@ struct TrainingStage {
         base: bases[index], on: places[index], preparation.kernels, preparation.recipe.dtype,
         resume: resume, observer: observer, stop: stop, cores: cores)
     }
-    guard atOnce else { return try jobs.indices.map { try start($0).wait() } }
+    defer { Machine.trimHeap() }
+    guard atOnce else {
+      return try jobs.indices.map {
+        defer { Machine.trimHeap() }
+        return try start($0).wait()
+      }
+    }
     let running = jobs.indices.map(start)
     let results = running.map { branch in Result { try branch.wait() } }
     let failures = results.compactMap { result -> (any Error)? in

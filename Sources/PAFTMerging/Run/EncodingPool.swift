@@ -3,8 +3,8 @@
 internal import PAFTFormats
 internal import Synchronization
 
-/// Buffers for encoded strips: as many as are filled and written at once. Some share a huge page, whose
-/// parts the kernel need not look up one by one when the disk takes them.
+/// Buffers for encoded strips: as many as are filled and written at once. They lie side by side on huge
+/// pages, whose parts the kernel need not look up one by one when the disk takes them.
 final class EncodingPool: Sendable {
   final class Buffer: @unchecked Sendable {
     // Sendable: of one worker at a time.
@@ -40,7 +40,8 @@ final class EncodingPool: Sendable {
   func give(_ buffer: Buffer) { free.withLock { $0.append(buffer) } }
 
   private func more(_ free: inout [Buffer]) -> Buffer {
-    let slab = HugePages(stride)
+    // Seven of half a megabyte or of one and a bit each leave an eighth of their pages empty, one a half.
+    let slab = HugePages(7 * stride)
     for n in 1..<slab.bytes / stride { free.append(Buffer(slab, n * stride)) }
     return Buffer(slab, 0)
   }

@@ -75,4 +75,18 @@ package enum Merge {
     for tensor in plan.tensors where tensor.isMerged { try worker.observe(tensor) }
     return worker.report
   }
+
+  /// Bytes that `workers` hold beside whole tensors: blocks of five operands, tables of counts for
+  /// thresholds, and strips on their way to the disk.
+  ///
+  /// - Parameters:
+  ///   - count: values of the largest tensor.
+  ///   - bytes: of the result.
+  ///   - width: of one of its values.
+  package static func room(workers: Int, count: Int, bytes: Int, width: Int) -> Int {
+    let blocks = 5 * 4 * min(count, Lanes.block)
+    let tables = count < MagnitudeGuess.fewest ? 0 : MagnitudeGuess.tableBytes
+    let strips = WriteBehind.waitingBytes + (WriteBehind.writers + workers) * width * Lanes.strip
+    return workers * (blocks + tables) + min(bytes, strips) / 7 * 8
+  }
 }

@@ -15,7 +15,7 @@ final class ResultWriter {
     self.plan = plan
     let widest = plan.tensors.map(\.type.size).max() ?? 1
     encoded = EncodingPool(bytes: lanes.strip * widest)
-    writes = WriteBehind(lanes.background)
+    writes = WriteBehind(lanes.background, bytes: lanes.strip * widest)
   }
 
   /// Waits for the writes.

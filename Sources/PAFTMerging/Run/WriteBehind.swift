@@ -13,13 +13,18 @@ final class WriteBehind {
 
   /// While one thread, whose write has ended, waits for a worker to leave it a core, the disk has the
   /// writes of the others.
-  private static let writers = 4
+  static let writers = 4
 
-  private let queue = Queue()
+  /// While thresholds of the next tensor are sought nothing new comes, and the disk has these.
+  static let waitingBytes = 12 << 20
+
+  private let queue: Queue
   private let joins: [() -> Void]
 
-  init(_ background: Background?) {
-    let queue = queue
+  /// - Parameter bytes: of a write at most.
+  init(_ background: Background?, bytes: Int) {
+    let queue = Queue(depth: max(Self.writers, Self.waitingBytes / bytes))
+    self.queue = queue
     joins = (0..<Self.writers).compactMap { _ in background.flatMap { $0 { queue.work() } } }
   }
 
@@ -38,10 +43,7 @@ final class WriteBehind {
 
   private final class Queue: @unchecked Sendable {
     // Sendable: everything is read and written under the monitor.
-    /// Strips of half a megabyte: while thresholds of the next tensor are sought nothing new comes, and
-    /// the disk has these.
-    private static let depth = 24
-
+    private let depth: Int
     private let monitor = Monitor(conditions: 2)
     /// Something to write came, or the end: for one thread that waits. Something was written: for those
     /// who hand over. Woken for nothing, a thread would take a worker's core each time.
@@ -51,10 +53,12 @@ final class WriteBehind {
     private var isEnded = false
     private var failure: Fault?
 
+    init(depth: Int) { self.depth = depth }
+
     func add(_ write: @escaping Write) throws(Fault) {
       monitor.lock()
       defer { monitor.unlock() }
-      while waiting.count >= Self.depth, failure == nil { monitor.wait(went) }
+      while waiting.count >= depth, failure == nil { monitor.wait(went) }
       if let failure { throw failure }
       waiting.append(write)
       monitor.signal(came)

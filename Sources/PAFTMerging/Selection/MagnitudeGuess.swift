@@ -57,7 +57,7 @@ struct MagnitudeGuess {
   /// Neighbours that are read together: a line of floats and a half, two of half precision.
   private static let stretch = 32
   /// Below it, counting everything is as fast.
-  private static let fewest = 1 << 16
+  static let fewest = 1 << 16
   /// More than this share of all entries between: a histogram of everything costs no more.
   private static let mostBetween = 0.25
   /// Upper halves in a bracket at most, below 32: each is 256 kB of a table for every worker.
@@ -139,14 +139,17 @@ struct MagnitudeGuess {
     var values: [(offset: UInt32, count: UInt32)] = []
   }
 
+  /// A counter for every size in a bracket.
+  static let tableBytes = 4 << 21
+
   /// Counts of one bracket for one worker, all zero between strips.
   fileprivate final class Table {
     // What is touched may lie all over it.
-    private let memory = HugePages(MemoryLayout<UInt32>.stride << 21)
+    private let memory = HugePages(tableBytes)
     private let counts: UnsafeMutablePointer<UInt32>
     private var touched: [UInt32] = []
 
-    init() { counts = memory.start.bindMemory(to: UInt32.self, capacity: 1 << 21) }
+    init() { counts = memory.start.bindMemory(to: UInt32.self, capacity: tableBytes / 4) }
 
     /// The lowest bits count most: deltas of BF16 models seldom have any, and their counts lie in a few
     /// kilobytes, where by size they would be one to a page.
