@@ -73,8 +73,10 @@ package func packA_bf16<I: InstructionSet>(
 /// and 1.8; the same in bands of 64 rows 5.1, 3.2 and 1.9; this way 7.2, 3.7 and 8.1.
 @_alwaysEmitIntoClient package var panelsTogether: Int { @inline(__always) get { 8 } }
 
-/// Source rows ahead that are prefetched: their distance is beyond what the hardware follows.
-@_alwaysEmitIntoClient package var rowsAhead: Int { @inline(__always) get { 8 } }
+/// Source rows ahead that are prefetched: their distance is beyond what the hardware follows. Into the
+/// first level 16 ahead, a weight's gradient reaches 91 to 94 % of the peak (BF16, one Zen 5 core, 512x4864x896,
+/// 512x2048x2048, 2048x896x896) where 8 ahead into the second gave 88 to 90; 32 ahead as much.
+@_alwaysEmitIntoClient package var rowsAhead: Int { @inline(__always) get { 16 } }
 
 @_alwaysEmitIntoClient @inline(__always)
 package func packAT_f32<I: InstructionSet>(
@@ -87,7 +89,7 @@ package func packAT_f32<I: InstructionSet>(
     let start = dst + first &* k
     for p in 0..<k {
       let (to, from) = (start + p &* panelRows, src + (p &* stride &+ first))
-      for i in 0..<3 { I.prefetchFar(from + (rowsAhead &* stride &+ 16 &* i)) }
+      for i in 0..<3 { I.prefetchNear(from + (rowsAhead &* stride &+ 16 &* i)) }
       // Two values too many, which the panel's next row overwrites: not so in its last.
       let last = p == k &- 1 ? 0 : panelsTogether &- 1
       for i in 0..<last { I.copyEight(to + i &* panel, from + i &* panelRows) }
@@ -123,8 +125,8 @@ package func packAT_bf16<I: InstructionSet>(
     while p &+ 1 < k {
       let (to, from) = (start + p &* panelRows, src + (p &* stride &+ first))
       for i in 0..<3 {
-        I.prefetchFar(from + (rowsAhead &* stride &+ 16 &* i))
-        I.prefetchFar(from + ((rowsAhead &+ 1) &* stride &+ 16 &* i))
+        I.prefetchNear(from + (rowsAhead &* stride &+ 16 &* i))
+        I.prefetchNear(from + ((rowsAhead &+ 1) &* stride &+ 16 &* i))
       }
       let last = p &+ 2 >= k ? 0 : panelsTogether &- 1
       for i in 0..<last {
@@ -185,7 +187,7 @@ package func packB_f32<I: InstructionSet>(
     let (to, from) = (dst + p &* width, src + p &* stride)
     var j = 0
     while j < whole {
-      I.prefetchFar(from + (rowsAhead &* stride &+ j))
+      I.prefetchNear(from + (rowsAhead &* stride &+ j))
       I.store(to + j, I.load(from + j))
       j &+= I.lanes
     }
@@ -204,10 +206,15 @@ package func packB_bf16<I: InstructionSet>(
     let (to, from) = (dst + p &* width, src + p &* stride)
     let hasOdd = p &+ 1 < k
     var j = 0
+    while j &+ I.lanes <= columns && hasOdd {
+      I.prefetchNear(from + (rowsAhead &* stride &+ j))
+      I.prefetchNear(from + ((rowsAhead &+ 1) &* stride &+ j))
+      let pairs = I.pair(even: I.load(from + j), odd: I.load(from + (stride &+ j)))
+      I.storePairs(to + 2 &* j, pairs)
+      j &+= I.lanes
+    }
     while j < columns {
       let count = columns &- j < I.lanes ? columns &- j : I.lanes
-      I.prefetchFar(from + (rowsAhead &* stride &+ j))
-      I.prefetchFar(from + ((rowsAhead &+ 1) &* stride &+ j))
       let even = I.load(from + j, count)
       let odd = hasOdd ? I.load(from + (stride &+ j), count) : I.splat(0)
       I.storePairs(to + 2 &* j, I.pair(even: even, odd: odd))
