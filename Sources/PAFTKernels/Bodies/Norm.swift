@@ -9,7 +9,7 @@
 //
 // Forward, beyond the caches, a streaming store needs no line to be read, and what is left of the
 // memory's time is the next row: with it asked for 6 KiB ahead, into the first level, Zen 5 moves
-// 87...98 % of a copy from 2048 to 4864 wide (69...82 without; 4 KiB ahead 77...100, 8 and 12 KiB up to
+// 84...98 % of a copy from 2048 to 4864 wide (68...82 without; 4 KiB ahead 77...100, 8 and 12 KiB up to
 // a tenth less in wide rows, into the second level 85 at best). With plain stores it gains nothing.
 // Zen 4, 2 KiB ahead in rows of 4096 alone: 896 wide 95 %, 2048 wide 87, 4096 wide 78. With a fence
 // after every row it was 68, 73 and 66; a skew of two rows, which hides the root of the sum, gained

@@ -40,7 +40,8 @@ final class EncodingPool: Sendable {
   func give(_ buffer: Buffer) { free.withLock { $0.append(buffer) } }
 
   private func more(_ free: inout [Buffer]) -> Buffer {
-    // Seven of half a megabyte or of one and a bit each leave an eighth of their pages empty, one a half.
+    // Strips of half a megabyte or one, each with a page more: seven leave at most an eighth of their
+    // huge pages empty, one alone up to half.
     let slab = HugePages(7 * stride)
     for n in 1..<slab.bytes / stride { free.append(Buffer(slab, n * stride)) }
     return Buffer(slab, 0)

@@ -87,6 +87,7 @@ package enum Merge {
     let blocks = 5 * 4 * min(count, Lanes.block)
     let tables = count < MagnitudeGuess.fewest ? 0 : MagnitudeGuess.tableBytes
     let strips = WriteBehind.waitingBytes + (WriteBehind.writers + workers) * width * Lanes.strip
+    // An eighth of the pages that strips lie on is empty (`EncodingPool`).
     return workers * (blocks + tables) + min(bytes, strips) / 7 * 8
   }
 }
